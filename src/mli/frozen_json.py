@@ -43,9 +43,11 @@ def _fields(kind: type[Any]) -> dict[str, Any]:
 
 
 def _build(kind: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(kind):
-        hints = _fields(typing.cast("type[Any]", kind))
-        return typing.cast("type[Any]", kind)(**{name: _build(hints[name], item) for name, item in value.items()})
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = _fields(kind)
+        return typing.cast("type[Any]", kind)(
+            **{name: _build(hints[name], item) for name, item in value.items()}
+        )
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         return tuple(_build(arguments[0], item) for item in value)

@@ -163,6 +163,9 @@ class Record:
     firings: tuple[Firing, ...] = ()
     outcomes: tuple[RuleOutcome, ...] = ()
     skipped: tuple[SkippedFrame, ...] = ()
+    image_name: str = ""
+    truth: str | None = None
+    predictions: tuple[Prediction, ...] = ()
     latency_ms: float = 0.0
 
 

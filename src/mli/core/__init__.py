@@ -1,0 +1,1 @@
+"""Processes only: the core, its workers, and the wire between them."""

@@ -1,0 +1,67 @@
+"""The device's folder on disk: its layout, and the lock that keeps it to one core."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mli.errors import StopError
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """Where everything of one thing lies."""
+
+    path: Path
+
+    @property
+    def spool(self) -> Path:
+        """The queue on disk."""
+        return self.path / "spool.db"
+
+    @property
+    def system_log(self) -> Path:
+        """The core's own log."""
+        return self.path / "log" / "system" / "runtime.log"
+
+    def user_log(self, pipeline: str) -> Path:
+        """What one pipeline saw, skipped and fired."""
+        return self.path / "log" / "user" / f"{pipeline}.log"
+
+
+class RootLock:
+    """Holds a root for this process; the system lets go of it when the process ends, however it ends."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._descriptor = -1
+
+    def __enter__(self) -> RootLock:
+        try:
+            self._root.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._descriptor = os.open(self._root.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StopError(
+                f"the root folder cannot be used: {error.strerror}",
+                where=str(self._root.path),
+                remedy="choose another with --root, or make it writable for this user",
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._descriptor, 20).decode(errors="replace").strip() or "another process"
+            os.close(self._descriptor)
+            raise StopError(
+                "another core works in this root folder",
+                where=str(self._root.path),
+                got=f"process {holder} holds it",
+                remedy="end that one, or choose another --root or --thing",
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, str(os.getpid()).encode())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)

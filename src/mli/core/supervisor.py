@@ -1,0 +1,192 @@
+"""Keeps one pipeline's worker alive: starts it, replaces it, and says when it is broken and why."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from mli.config.settings import PipelineSettings
+from mli.core.restart import RestartPolicy
+from mli.core.wire import Ack, Ready, Start, Stop
+from mli.core.worker_process import Death, WorkerProcess
+from mli.errors import MliError
+from mli.types import Counters, ModelSpec, Record, ResumeState
+
+log = logging.getLogger(__name__)
+
+State = Literal["starting", "running", "waiting", "finished", "stopped", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineStatus:
+    """A pipeline as its supervisor sees it.
+
+    Attributes:
+        state: ``waiting`` is the pause before a failed worker is started again.
+        restarts: workers that were replaced since the core started.
+        error: the last failure, None while there was none since the last progress.
+    """
+
+    name: str
+    state: State = "starting"
+    pid: int | None = None
+    backend: str | None = None
+    input_text: str | None = None
+    resident_bytes: int = 0
+    restarts: int = 0
+    counters: Counters = Counters()
+    error: str | None = None
+
+
+class RecordStore(Protocol):
+    """Where a worker's records become durable."""
+
+    def submit(self, record: Record, committed: Callable[[Record], None]) -> None:
+        """Commit soon, then call back."""
+        ...
+
+    def abandon(self, pipeline: str) -> None:
+        """Forget what of a dead worker is not committed; when this returns, nothing of it will be any more."""
+        ...
+
+
+class PipelineSupervisor(threading.Thread):
+    """One thread a pipeline. The thread that starts a worker must outlive it, or Linux would end the worker.
+
+    Args:
+        resume: where the pipeline stands in the spool now.
+        on_committed: hears each record once it is on disk; must not block.
+    """
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        model: ModelSpec,
+        store: RecordStore,
+        resume: Callable[[], ResumeState],
+        on_committed: Callable[[Record], None],
+        on_change: Callable[[], None],
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        super().__init__(name=f"supervisor-{settings.name}")
+        self.settings = settings
+        self.model = model
+        self.error: MliError | None = None
+        self._store = store
+        self._resume = resume
+        self._on_committed = on_committed
+        self._on_change = on_change
+        self._policy = policy or RestartPolicy()
+        self._stop_asked = threading.Event()
+        self._worker: WorkerProcess | None = None
+        self._status = PipelineStatus(settings.name)
+
+    def status(self) -> PipelineStatus:
+        """The pipeline as it is now."""
+        worker = self._worker
+        return self._status if worker is None else replace(self._status, resident_bytes=worker.resident_bytes)
+
+    def stop(self) -> None:
+        """Let the worker finish the frames under way, then end. Any thread."""
+        self._stop_asked.set()
+        worker = self._worker
+        if worker is not None:
+            with contextlib.suppress(OSError):  # it is ending anyway
+                worker.wire.send(Stop())
+
+    def kill(self) -> None:
+        """End the worker at once. Any thread."""
+        self._stop_asked.set()
+        worker = self._worker
+        if worker is not None:
+            worker.kill()
+
+    def run(self) -> None:
+        try:
+            self._supervise()
+        except Exception as error:
+            log.exception("the supervisor of %s failed", self.settings.name)
+            self.error = error if isinstance(error, MliError) else MliError(f"{type(error).__name__}: {error}")
+            self._set("broken", error=str(self.error))
+
+    def _supervise(self) -> None:
+        while not self._stop_asked.is_set():
+            death = self._one_life()
+            if death.error is None:
+                self._set("finished" if death.source_ended else "stopped", pid=None)
+                return
+            if self._stop_asked.is_set():
+                break
+            delay_s = self._policy.failed()
+            self.error = death.error
+            log.error("pipeline %s: %s", self.settings.name, death.error)
+            if death.permanent or self._policy.broken:
+                self._set("broken", pid=None, error=str(death.error))
+                return
+            log.info("pipeline %s: a new worker starts in %.1f s", self.settings.name, delay_s)
+            self._set("waiting", pid=None, error=str(death.error), restarts=self._status.restarts + 1)
+            self._stop_asked.wait(delay_s)
+        self._set("stopped", pid=None)
+
+    def _one_life(self) -> Death:
+        resume = self._resume()
+        self._set("starting", counters=resume.counters)
+        worker = WorkerProcess(Start(self.settings, self.model, resume), self._take)
+        self._worker = worker
+        self._set("starting", pid=worker.pid)
+        if self._stop_asked.is_set():
+            worker.kill()
+        try:
+            return worker.run()
+        finally:
+            self._worker = None
+            self._store.abandon(self.settings.name)
+
+    def _take(self, message: Ready | Record) -> None:
+        if isinstance(message, Ready):
+            log.info("pipeline %s: %s, input %s", self.settings.name, message.backend, message.input_text)
+            self._set("running", backend=message.backend, input_text=message.input_text)
+            if self._stop_asked.is_set():
+                self.stop()
+        else:
+            self._store.submit(message, self._committed)
+
+    def _committed(self, record: Record) -> None:
+        """Called from the spool's thread once the record is on disk."""
+        worker = self._worker
+        if worker is not None:
+            with contextlib.suppress(OSError):  # a dead worker needs no acknowledgement
+                worker.wire.send(Ack(record.number))
+        if record.sequence is not None:
+            self._policy.progressed()
+            self.error = None
+        self._status = replace(self._status, counters=record.counters, error=None)
+        self._on_committed(record)
+
+    def _set(
+        self,
+        state: State,
+        *,
+        pid: int | None = 0,
+        backend: str | None = None,
+        input_text: str | None = None,
+        restarts: int | None = None,
+        counters: Counters | None = None,
+        error: str | None = None,
+    ) -> None:
+        now = self._status
+        self._status = replace(
+            now,
+            state=state,
+            pid=now.pid if pid == 0 else pid,
+            backend=backend or now.backend,
+            input_text=input_text or now.input_text,
+            restarts=now.restarts if restarts is None else restarts,
+            counters=counters or now.counters,
+            error=error or now.error,
+        )
+        self._on_change()

@@ -1,0 +1,161 @@
+"""The wire between core and worker: one JSON message a frame, with its length before it.
+
+core → worker: ``start`` (everything the worker needs), ``ack`` (records up to a number are committed), ``stop``.
+worker → core: ``ready``, ``record``, ``heartbeat``, ``finished``, ``failed``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from mli import frozen_json
+from mli.config.settings import PipelineSettings
+from mli.types import ModelSpec, Record, ResumeState
+
+WINDOW = 32
+"""Records that a worker may send ahead of their acknowledgement."""
+
+_LENGTH = struct.Struct(">I")
+_MAX_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The worker's whole world; the first message it gets."""
+
+    settings: PipelineSettings
+    model: ModelSpec
+    resume: ResumeState
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Every record up to ``number`` is on disk."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Read no more frames; finish those under way, then end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and warm.
+
+    Attributes:
+        backend: name and version.
+        input_text: the model's input for people, ``128 x 128 RGB uint8 NHWC``.
+    """
+
+    backend: str
+    input_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Sent by the worker's own work loop.
+
+    Attributes:
+        oldest_frame_s: for how long the oldest frame has been worked on, 0 for none.
+    """
+
+    oldest_frame_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The source came to its end (or the worker was told to stop), and everything is committed."""
+
+    source_ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why the worker cannot go on.
+
+    Attributes:
+        error: the fields of an MliError.
+        permanent: trying again with the same model and settings cannot help.
+    """
+
+    error: dict[str, str | None]
+    permanent: bool
+
+
+WireMessage = Start | Ack | Stop | Ready | Record | Heartbeat | Finished | Failed
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__.lower(): kind for kind in (Start, Ack, Stop, Ready, Record, Heartbeat, Finished, Failed)
+}
+
+
+class Wire:
+    """One end of the socket. Sending is thread-safe; one thread receives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._sending = threading.Lock()
+        self._buffer = bytearray()
+
+    def fileno(self) -> int:
+        """The socket, for select."""
+        return self._socket.fileno()
+
+    def send(self, message: WireMessage) -> None:
+        """Send one message.
+
+        Raises:
+            OSError: the other end is gone.
+        """
+        body = {"kind": type(message).__name__.lower(), "value": frozen_json.to_json(message)}
+        data = json.dumps(body, separators=(",", ":")).encode()
+        with self._sending:
+            self._socket.sendall(_LENGTH.pack(len(data)) + data)
+
+    def receive(self, timeout_s: float | None = None) -> WireMessage | None:
+        """The next message, None when the other end is gone.
+
+        Raises:
+            TimeoutError: nothing came within ``timeout_s``.
+            ValueError, TypeError: what came is no message of this version.
+        """
+        self._socket.settimeout(timeout_s)
+        while True:
+            message = self._take()
+            if message is not None:
+                return message
+            try:
+                part = self._socket.recv(256 * 1024)
+            except ConnectionError:
+                return None
+            if not part:
+                return None
+            self._buffer += part
+
+    def _take(self) -> WireMessage | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > _MAX_BYTES:
+            raise ValueError(f"a message of {length} bytes on the wire; at most {_MAX_BYTES}")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        body = json.loads(bytes(self._buffer[_LENGTH.size : end]))
+        del self._buffer[:end]
+        message: WireMessage = frozen_json.from_json(_KINDS[body["kind"]], body["value"])
+        return message
+
+    def close(self) -> None:
+        """Close the socket; the other end sees it at once."""
+        with contextlib.suppress(OSError):  # the other end may have been faster
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()

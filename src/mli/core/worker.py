@@ -1,0 +1,131 @@
+"""The worker process: one pipeline, everything up to the socket. ``python -m mli.core.worker FD CORE_PID``.
+
+It parses hostile bytes, so it has no spool, no network of its own and nothing but what ``Start`` brings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+from mli.core.wire import WINDOW, Ack, Failed, Finished, Heartbeat, Ready, Start, Stop, Wire
+from mli.errors import MliError, RefusedError, StopError
+from mli.types import Record
+
+if TYPE_CHECKING:
+    from mli.pipeline.loop import PipelineLoop
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve one pipeline over the socket whose descriptor is the first argument; the second is the core's pid."""
+    _die_with_parent(int(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the core decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    wire = Wire(socket.socket(fileno=int(sys.argv[1])))
+    start = wire.receive()
+    if not isinstance(start, Start):
+        sys.exit(1)
+    try:
+        _serve(wire, start)
+    except MliError as error:
+        _fail(wire, error, permanent=isinstance(error, (RefusedError, StopError)))
+    except Exception as error:
+        logging.exception("the worker failed")
+        _fail(wire, StopError(f"the worker failed: {type(error).__name__}: {error}"), permanent=False)
+
+
+def _fail(wire: Wire, error: MliError, *, permanent: bool) -> NoReturn:
+    wire.send(Failed(error.to_json(), permanent))
+    sys.exit(1)
+
+
+def _serve(wire: Wire, start: Start) -> None:
+    # Imported here, so that a missing library is reported over the wire.
+    from mli.pipeline.estimators.registry import open_estimator
+    from mli.pipeline.loop import PipelineLoop
+    from mli.pipeline.sources.registry import open_source
+    from mli.pipeline.warmup import describe_input, warm_up
+
+    settings = start.settings
+    estimator = open_estimator(
+        start.model,
+        settings.backend,
+        threads=settings.threads,
+        parallel=settings.source.interval_s == 0,
+    )
+    outlet = _WireOutlet(wire)
+    source = open_source(settings.source, start.resume.position)
+    loop = PipelineLoop(settings, start.model, estimator, source, start.resume, outlet)
+    warm_up(estimator, loop.io)
+    wire.send(Ready(estimator.backend, describe_input(loop.io.input)))
+    receiver = threading.Thread(target=_receive, args=(wire, loop, outlet), name="receive", daemon=True)
+    receiver.start()
+    ended = loop.run()
+    outlet.wait_until_acknowledged()
+    wire.send(Finished(ended))
+
+
+def _receive(wire: Wire, loop: PipelineLoop, outlet: _WireOutlet) -> None:
+    while True:
+        message = wire.receive()
+        if message is None:
+            os._exit(1)  # the core is gone, and whatever the other threads do, nobody waits for it
+        if isinstance(message, Ack):
+            outlet.acknowledge(message.number)
+            loop.wake()
+        elif isinstance(message, Stop):
+            loop.stop()
+
+
+class _WireOutlet:
+    """Sends records, at most ``WINDOW`` ahead of their acknowledgement."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._sent = 0
+        self._acknowledged = 0
+        self._changed = threading.Condition()
+
+    def has_room(self) -> bool:
+        return self._sent - self._acknowledged < WINDOW
+
+    def send(self, record: Record) -> None:
+        self._sent = record.number
+        self._wire.send(record)
+
+    def heartbeat(self, oldest_frame_s: float) -> None:
+        self._wire.send(Heartbeat(oldest_frame_s))
+
+    def acknowledge(self, number: int) -> None:
+        with self._changed:
+            self._acknowledged = max(self._acknowledged, number)
+            self._changed.notify_all()
+
+    def wait_until_acknowledged(self) -> None:
+        """Wait for the last record; the heart goes on beating."""
+        with self._changed:
+            while self._acknowledged < self._sent:
+                self._changed.wait(1.0)
+                self.heartbeat(0.0)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Where the system can (Linux), be killed with the core, even while stuck in a library call."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)  # it died before the line above
+
+
+if __name__ == "__main__":
+    main()

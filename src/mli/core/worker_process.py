@@ -1,0 +1,207 @@
+"""One life of a worker process: started, watched, and ended, with the cause of its death."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+
+from mli.config.settings import LimitSettings
+from mli.core.wire import Failed, Finished, Heartbeat, Ready, Start, Wire, WireMessage
+from mli.errors import MliError, StopError
+from mli.types import Record
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+SILENCE_S = 5.0
+"""A work loop that sent no heartbeat for so long is stuck (or, while a frame is under way, for frame_timeout)."""
+KILL_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a worker's life ended.
+
+    Attributes:
+        source_ended: the source came to its end; nothing is wrong.
+        error: what went wrong, None where nothing did.
+        permanent: another try cannot help.
+    """
+
+    source_ended: bool = False
+    error: MliError | None = None
+    permanent: bool = False
+
+
+class WorkerProcess:
+    """Starts a worker and reads from it until it ends. ``run`` belongs to one thread; ``stop`` to any.
+
+    Args:
+        on_message: gets ``Ready`` and every ``Record``, in order.
+    """
+
+    def __init__(self, start: Start, on_message: Callable[[Ready | Record], None]) -> None:
+        self._start = start
+        self._on_message = on_message
+        self._limits: LimitSettings = start.settings.limits
+        ours, theirs = socket.socketpair()
+        self.wire = Wire(ours)
+        environment = {
+            **os.environ,
+            # Threads belong to the estimator; a BLAS pool of numpy's own would only take memory.
+            "OPENBLAS_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "2",
+        }
+        command = [sys.executable, "-m", "mli.core.worker", str(theirs.fileno()), str(os.getpid())]
+        self._child = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        theirs.close()
+        self._last_lines: deque[str] = deque(maxlen=20)
+        self._stderr = threading.Thread(target=self._read_stderr, daemon=True)
+        self._stderr.start()
+        self._started_at = self._heard_at = time.monotonic()
+        self._ready = False
+        self._oldest_frame_s = 0.0
+        self.resident_bytes = 0
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    def run(self) -> Death:
+        """Serve the worker until its life ends, whatever ends it. It is gone when this returns."""
+        try:
+            self.wire.send(self._start)
+            return self._read_until_end()
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            return self._died(f"its connection broke: {error}")
+        finally:
+            self._end()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._child.kill()
+
+    def _read_until_end(self) -> Death:
+        while True:
+            try:
+                message = self.wire.receive(POLL_S)
+            except TimeoutError:
+                message = None
+                if self._child.poll() is not None:
+                    message = self.wire.receive(0.01)
+                elif (late := self._overdue()) is not None:
+                    return late
+                else:
+                    continue
+            if message is None:
+                return self._died()
+            death = self._take(message)
+            if death is not None:
+                return death
+
+    def _take(self, message: WireMessage) -> Death | None:
+        self._heard_at = time.monotonic()
+        match message:
+            case Record():
+                self._on_message(message)
+            case Heartbeat():
+                self._oldest_frame_s = message.oldest_frame_s
+                return self._overdue() or self._too_large()
+            case Ready():
+                self._ready = True
+                self._on_message(message)
+            case Finished():
+                return Death(source_ended=message.source_ended)
+            case Failed():
+                fields = dict(message.error)
+                what = fields.pop("what") or "the worker failed"
+                return Death(error=StopError(what, **fields), permanent=message.permanent)
+            case _:
+                raise ValueError(f"a worker does not send {type(message).__name__}")
+        return None
+
+    def _overdue(self) -> Death | None:
+        now = time.monotonic()
+        if not self._ready:
+            if now - self._started_at <= self._limits.start_timeout_s:
+                return None
+            return self._hung("it did not load its model", "start_timeout", self._limits.start_timeout_s)
+        silence = now - self._heard_at
+        if self._oldest_frame_s and self._oldest_frame_s + silence > self._limits.frame_timeout_s:
+            return self._hung("a frame took too long", "frame_timeout", self._limits.frame_timeout_s)
+        if silence > max(SILENCE_S, self._limits.frame_timeout_s):
+            return self._hung("its work loop is silent", "frame_timeout", self._limits.frame_timeout_s)
+        return None
+
+    def _hung(self, what: str, limit: str, seconds: float) -> Death:
+        self.kill()
+        return Death(
+            error=StopError(
+                f"the worker was ended: {what} (limit {seconds:g} s)",
+                remedy=f"raise limits.{limit} of the pipeline, or take a smaller model",
+            )
+        )
+
+    def _too_large(self) -> Death | None:
+        try:
+            self.resident_bytes = psutil.Process(self.pid).memory_info().rss
+        except psutil.Error:
+            return None  # it is gone; the socket will tell
+        allowed = self._limits.memory_bytes
+        if self.resident_bytes <= allowed:
+            return None
+        self.kill()
+        used, need = self.resident_bytes / 1024**2, self.resident_bytes * 1.25 / 1024**2
+        return Death(
+            error=StopError(
+                "the worker was ended: it used more memory than its pipeline allows",
+                expected=f"at most {allowed / 1024**2:.0f} MB (limits.memory)",
+                got=f"{used:.0f} MB",
+                remedy=f"set `limits: {{memory: {need:.0f}MB}}` for this pipeline, or take a smaller model",
+            )
+        )
+
+    def _died(self, how: str | None = None) -> Death:
+        self._end()
+        code = self._child.returncode
+        if how is None:
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        last = self._last_lines[-1] if self._last_lines else None
+        return Death(error=StopError(f"the worker died: {how}", got=last))
+
+    def _end(self) -> None:
+        """Whatever it still does, it is gone after this."""
+        self.wire.close()
+        try:
+            self._child.wait(KILL_WAIT_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._stderr.join(KILL_WAIT_S)
+
+    def _read_stderr(self) -> None:
+        assert self._child.stderr is not None
+        with self._child.stderr as stream:
+            for raw in stream:
+                line = raw.decode(errors="replace").rstrip()[:500]
+                self._last_lines.append(line)
+                log.debug("worker %d: %s", self.pid, line)

@@ -1,0 +1,1 @@
+"""What survives no network: the spool, its drain, and the sinks."""

@@ -1,0 +1,70 @@
+"""Where messages go: the protocol that every sink keeps, and what it tells its listener."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mli.delivery.spool_schema import SinkKind, SpooledMessage
+from mli.errors import MliError
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStatus:
+    """A sink's connection.
+
+    Attributes:
+        protocol: of the present or last connection, such as ``MQTT 5``; None before the first.
+        last_error: why there is no connection, or why the last one ended; None while all is well.
+    """
+
+    connected: bool
+    protocol: str | None = None
+    last_error: str | None = None
+
+
+class SinkListener(Protocol):
+    """Hears what becomes of messages. Called from the sink's threads; must not block or call the sink."""
+
+    def connected(self) -> None:
+        """Messages may be published from now on."""
+
+    def disconnected(self, reason: str) -> None:
+        """The fate of what is in flight is unknown and will not be told any more."""
+
+    def delivered(self, rowid: int) -> None:
+        """The far side has taken the message."""
+
+    def refused(self, rowid: int, reason: str, permanent: bool) -> None:
+        """The far side answered, and did not take the message; ``permanent`` means: it never will."""
+
+    def failed(self, error: MliError) -> None:
+        """The sink has ended for good and cannot be used again."""
+
+
+class Sink(Protocol):
+    """Publishes messages, several at a time, and tells the fate of each to its listener."""
+
+    @property
+    def kind(self) -> SinkKind:
+        """Which of the spool's messages are meant for it."""
+
+    @property
+    def window(self) -> int:
+        """How many messages may be in flight now; 0 while there is no connection."""
+
+    def open(self, listener: SinkListener) -> None:
+        """Begin to connect, in the background where that takes time.
+
+        Raises:
+            StopError: the settings cannot work: a missing file, a key that does not fit its certificate.
+        """
+
+    def publish(self, message: SpooledMessage) -> None:
+        """Send one message; never blocks on the far side. Its fate comes to the listener."""
+
+    def close(self) -> None:
+        """End the connection; the listener hears nothing after this returns."""
+
+    def status(self) -> SinkStatus:
+        """The connection as it is."""

@@ -1,0 +1,439 @@
+"""The queue on disk between frames and sinks: what it accepted survives a power cut."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+from mli.config.settings import SpoolSettings
+from mli.delivery.spool_file import SpoolFile
+from mli.delivery.spool_firings import Firings
+from mli.delivery.spool_room import SPOOL_FULL, Dropped, Room
+from mli.delivery.spool_schema import (
+    MESSAGE_OVERHEAD_BYTES,
+    DeadLetter,
+    FiringState,
+    Refusal,
+    SinkKind,
+    SpooledMessage,
+    SpoolStats,
+    StoredFiring,
+)
+from mli.types import Counters, Message, Record, ResumeState
+
+MAX_DEAD_LETTERS = 1_000
+MAX_DEAD_BYTES = 16 * 1024 * 1024
+MAX_BACKOFF_S = 60.0
+
+INSERT_MESSAGE = (
+    "INSERT OR IGNORE INTO messages (number, id, pipeline, sequence, topic, payload, qos, captured_at, created_at,"
+    " model_sha256, live, sink, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+SELECT_MESSAGE = (
+    "SELECT number, id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, attempts, size, not_before"
+    " FROM messages "
+)
+MessageRow = tuple[int, str, str, int, str, bytes, int, float, str, int, int, float]
+
+
+class Spool:
+    """Messages, positions, counters and firings in one SQLite file (WAL, synchronous=FULL).
+
+    One process opens it; its methods may be called from any thread. What a call committed is on the disk when
+    it returns.
+
+    Args:
+        path: the file; made where there is none, set aside where it is damaged.
+        sink: what new messages are for, and which ones ``claim`` hands out.
+        clock: gives Unix time, seconds.
+
+    Raises:
+        StopError: made by a newer version, or the file system cannot keep the promise.
+        RetryError: the disk is full or fails.
+    """
+
+    def __init__(
+        self, path: Path, settings: SpoolSettings, *, sink: SinkKind, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._sink: SinkKind = sink
+        self._clock = clock
+        self._file = SpoolFile(path)
+        self._claimed: dict[int, tuple[int, bool]] = {}  # number → size in bytes, was deferred
+        self._cursor = 0  # no undeferred, unclaimed message of this sink lies at or below it
+        self._room = Room(self._file, self._claimed)
+        self._firings = Firings(self._file)
+
+    @property
+    def epoch(self) -> str:
+        """The spool's identity, made once at random; part of each message id."""
+        return self._file.epoch
+
+    @property
+    def sink(self) -> SinkKind:
+        """What new messages are for."""
+        return self._sink
+
+    @property
+    def queued(self) -> int:
+        """How many messages wait for this spool's sink, those in flight among them."""
+        return self._file.totals.waiting.get(self._sink, 0)
+
+    def close(self) -> None:
+        """Close the file; nothing may be called afterwards."""
+        self._file.close()
+
+    # --- what comes in -------------------------------------------------------------------------------------
+
+    def resume(self, pipeline: str, source_key: str) -> ResumeState:
+        """Where a pipeline goes on. A source with another key starts from its beginning; sequence and counters go on.
+
+        Raises:
+            RetryError: a changed source could not be noted: the disk is full or failed.
+        """
+        with self._file.lock:
+            with self._file.reading() as connection:
+                row = connection.execute(
+                    "SELECT next_sequence, source_key, position, counters FROM pipelines WHERE name = ?", (pipeline,)
+                ).fetchone()
+            next_sequence, known_key, position, counters = row or (1, None, None, "[]")
+            if known_key != source_key:
+                position = None
+                with self._file.transaction() as connection:
+                    connection.execute(
+                        "INSERT INTO pipelines VALUES (?, ?, ?, NULL, ?) ON CONFLICT (name) DO UPDATE"
+                        " SET source_key = excluded.source_key, position = NULL",
+                        (pipeline, next_sequence, source_key, counters),
+                    )
+                    self._file.totals.next_sequences[pipeline] = next_sequence
+            return ResumeState(self._file.epoch, next_sequence, position, Counters(*json.loads(counters)))
+
+    def put(self, records: Sequence[Record]) -> list[Record]:
+        """Commit records; see ``commit``."""
+        return self.commit(records)
+
+    def commit(
+        self, records: Sequence[Record], delivered: Iterable[int] = (), refused: Iterable[Refusal] = ()
+    ) -> list[Record]:
+        """Settle messages and accept records in one transaction.
+
+        A record that was accepted before is accepted again without a second copy.
+
+        Returns:
+            The records for which there is no room, in order: those of finite sources, which wait.
+
+        Raises:
+            RetryError: the disk is full or failed; nothing of this call was committed.
+            StopError: the file is damaged.
+        """
+        with self._file.transaction():
+            if settled := self._settle(delivered, refused):
+                pass
+            left = self._accept(records) if records else []
+        for rowid in settled:
+            self._claimed.pop(rowid, None)
+        return left
+
+    def _accept(self, records: Sequence[Record]) -> list[Record]:
+        totals = self._file.totals
+        now = self._clock()
+        sizes = [_record_bytes(record) for record in records]
+        live_bytes = sum(size for record, size in zip(records, sizes, strict=True) if not record.finite)
+        rows: list[tuple[object, ...]] = []
+        left: list[Record] = []
+        waiting_pipelines: set[str] = set()
+        accepted: list[Record] = []
+        for record, size in zip(records, sizes, strict=True):
+            if record.pipeline in waiting_pipelines:
+                left.append(record)
+                continue
+            if record.sequence is not None and record.sequence < totals.next_sequences.get(record.pipeline, 1):
+                continue  # sent again after a lost acknowledgement
+            messages = record.messages
+            if size and totals.queued_bytes + size > self._settings.max_bytes:
+                if record.finite and totals.queued_bytes > 0:
+                    waiting_pipelines.add(record.pipeline)
+                    left.append(record)
+                    continue
+                if not record.finite:
+                    self._insert(rows)
+                    self._room.drop_live(totals.queued_bytes + live_bytes - self._settings.max_bytes, now)
+                    if totals.queued_bytes + size > self._settings.max_bytes and totals.queued_bytes > 0:
+                        self._drop_new(messages, now)
+                        messages = ()
+            live_bytes -= 0 if record.finite else size
+            self._add_rows(rows, record, messages, now)
+            accepted.append(record)
+            if record.sequence is not None:
+                totals.next_sequences[record.pipeline] = record.sequence + 1
+        self._insert(rows)
+        self._move_pipelines(accepted)
+        self._firings.insert(accepted)
+        return left
+
+    def _add_rows(
+        self, rows: list[tuple[object, ...]], record: Record, messages: Sequence[Message], now: float
+    ) -> None:
+        totals = self._file.totals
+        for message in messages:
+            totals.last_rowid += 1
+            size = _message_bytes(message)
+            totals.queued_bytes += size
+            rows.append(
+                (
+                    totals.last_rowid,
+                    message.id,
+                    message.pipeline,
+                    message.sequence,
+                    message.topic,
+                    message.payload,
+                    message.qos,
+                    message.captured_at,
+                    now,
+                    message.model_sha256,
+                    not record.finite,
+                    self._sink,
+                    size,
+                )
+            )
+
+    def _insert(self, rows: list[tuple[object, ...]]) -> None:
+        if not rows:
+            return
+        totals = self._file.totals
+        added = self._file.connection.executemany(INSERT_MESSAGE, rows).rowcount
+        totals.count("accepted", added)
+        totals.waiting[self._sink] = totals.waiting.get(self._sink, 0) + added
+        if added != len(rows):  # an id was there already: rare enough to count again
+            (totals.queued_bytes,) = self._file.connection.execute(
+                "SELECT COALESCE(SUM(size), 0) FROM messages"
+            ).fetchone()
+        rows.clear()
+
+    def _drop_new(self, messages: Sequence[Message], now: float) -> None:
+        """There is no older live message to drop for these, so they are the ones that go."""
+        self._file.totals.count("accepted", len(messages))
+        self._room.announce(
+            (
+                Dropped(
+                    message.pipeline,
+                    message.sequence,
+                    message.topic,
+                    self._sink,
+                    message.captured_at,
+                    message.model_sha256,
+                )
+                for message in messages
+            ),
+            SPOOL_FULL,
+            now,
+        )
+
+    def _move_pipelines(self, records: Sequence[Record]) -> None:
+        last = {record.pipeline: record for record in records}
+        rows = [
+            (
+                name,
+                self._file.totals.next_sequences.get(name, 1),
+                record.position,
+                json.dumps(astuple(record.counters)),
+            )
+            for name, record in last.items()
+        ]
+        self._file.connection.executemany(
+            "INSERT INTO pipelines (name, next_sequence, position, counters) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET next_sequence = excluded.next_sequence,"
+            " position = excluded.position, counters = excluded.counters",
+            rows,
+        )
+
+    # --- what goes out -------------------------------------------------------------------------------------
+
+    def claim(self, limit: int) -> list[SpooledMessage]:
+        """The next messages for this spool's sink, in order; each is handed out once until settled or released."""
+        with self._file.reading() as connection:
+            found: list[MessageRow] = []
+            if self._file.totals.deferred:
+                found = self._due(limit)
+            if len(found) < limit:
+                wanted = limit - len(found)
+                fresh: list[MessageRow] = connection.execute(
+                    SELECT_MESSAGE + "WHERE number > ? AND sink = ? AND not_before = 0 ORDER BY number LIMIT ?",
+                    (self._cursor, self._sink, wanted + len(self._claimed)),
+                ).fetchall()
+                free = [row for row in fresh if row[0] not in self._claimed]
+                taken = free[:wanted]
+                # With fewer than asked, all up to the newest were seen: other sinks' messages are not passed again.
+                self._cursor = taken[-1][0] if len(free) >= wanted else self._file.totals.last_rowid
+                found += taken
+            for row in found:
+                self._claimed[row[0]] = (row[10], row[11] != 0)
+        return [SpooledMessage(row[0], Message(*row[1:9]), row[9]) for row in found]
+
+    def _due(self, limit: int) -> list[MessageRow]:
+        now = self._clock()
+        # A time far ahead was set before the clock was put right; it must not hold a message for years.
+        rows: list[MessageRow] = self._file.connection.execute(
+            SELECT_MESSAGE + "WHERE not_before > 0 AND (not_before <= ? OR not_before > ?) AND sink = ?"
+            " ORDER BY number LIMIT ?",
+            (now, now + MAX_BACKOFF_S, self._sink, limit + len(self._claimed)),
+        ).fetchall()
+        return [row for row in rows if row[0] not in self._claimed][:limit]
+
+    def settle(self, delivered: Iterable[int] = (), refused: Iterable[Refusal] = ()) -> None:
+        """Commit what became of claimed messages: gone, a dead letter, or to be tried again later.
+
+        Raises:
+            RetryError: the disk is full or failed; nothing of this call was committed.
+        """
+        self.commit((), delivered, refused)
+
+    def _settle(self, delivered: Iterable[int], refused: Iterable[Refusal]) -> list[int]:
+        totals = self._file.totals
+        settled = list(delivered)
+        if settled:
+            totals.count("delivered", self._delete(settled))
+        for refusal in refused:
+            totals.count_reason("refused", refusal.reason)
+            if refusal.permanent:
+                self._bury(refusal)
+            else:
+                self._defer(refusal.rowid)
+            settled.append(refusal.rowid)
+        return settled
+
+    def _delete(self, rowids: Sequence[int]) -> int:
+        totals = self._file.totals
+        unknown = [rowid for rowid in rowids if rowid not in self._claimed]
+        for rowid in unknown:  # released before its fate was known
+            row = self._file.connection.execute(
+                "SELECT size, not_before, sink FROM messages WHERE number = ?", (rowid,)
+            ).fetchone()
+            if row is not None:
+                totals.left(row[2], row[0])
+                totals.deferred -= row[1] != 0
+        for rowid in rowids:
+            if rowid in self._claimed:
+                size, deferred = self._claimed[rowid]
+                totals.left(self._sink, size)
+                totals.deferred -= deferred
+        return self._file.connection.executemany(
+            "DELETE FROM messages WHERE number = ?", [(rowid,) for rowid in rowids]
+        ).rowcount
+
+    def _defer(self, rowid: int) -> None:
+        row = self._file.connection.execute(
+            "SELECT attempts, not_before FROM messages WHERE number = ?", (rowid,)
+        ).fetchone()
+        if row is None:
+            return
+        wait_s = min(MAX_BACKOFF_S, 2.0 ** min(row[0], 10))
+        self._file.connection.execute(
+            "UPDATE messages SET attempts = attempts + 1, not_before = ? WHERE number = ?",
+            (self._clock() + wait_s, rowid),
+        )
+        self._file.totals.deferred += row[1] == 0
+
+    def _bury(self, refusal: Refusal) -> None:
+        connection = self._file.connection
+        moved = connection.execute(
+            "INSERT INTO dead_letters (id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, attempts,"
+            " reason, died_at, size) SELECT id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256,"
+            " attempts, ?, ?, size FROM messages WHERE number = ?",
+            (refusal.reason, self._clock(), refusal.rowid),
+        ).rowcount
+        if not moved:
+            return
+        totals = self._file.totals
+        totals.count("dead")
+        self._delete([refusal.rowid])
+        kept, size = connection.execute("SELECT COUNT(*), SUM(size) FROM dead_letters").fetchone()
+        while kept > MAX_DEAD_LETTERS or (size > MAX_DEAD_BYTES and kept > 1):
+            (oldest, its_size) = connection.execute(
+                "SELECT number, size FROM dead_letters ORDER BY number LIMIT 1"
+            ).fetchone()
+            connection.execute("DELETE FROM dead_letters WHERE number = ?", (oldest,))
+            totals.count("dead_forgotten")
+            kept, size = kept - 1, size - its_size
+
+    def release(self, rowids: Iterable[int] | None = None) -> None:
+        """Let claims go, all or some: their fate is unknown, and they are handed out again."""
+        with self._file.lock:
+            going = list(self._claimed) if rowids is None else [row for row in rowids if row in self._claimed]
+            for rowid in going:
+                del self._claimed[rowid]
+            if going:
+                self._cursor = min(self._cursor, min(going) - 1)
+
+    def expire(self) -> int:
+        """Drop, count and announce messages older than ``max_age_s``; returns how many.
+
+        Raises:
+            RetryError: the disk is full or failed; nothing was dropped.
+        """
+        if self._settings.max_age_s is None:
+            return 0
+        now = self._clock()
+        with self._file.transaction():
+            return self._room.drop_older(now - self._settings.max_age_s, now)
+
+    # --- what can be seen ----------------------------------------------------------------------------------
+
+    def stats(self) -> SpoolStats:
+        """The account and the queue as they are."""
+        with self._file.reading() as connection:
+            row = connection.execute("SELECT created_at FROM messages ORDER BY number LIMIT 1").fetchone()
+            totals = self._file.totals
+            account = totals.account
+            queued = totals.waiting.get(self._sink, 0)
+            return SpoolStats(
+                accepted=account.get("accepted", 0),
+                delivered=account.get("delivered", 0),
+                queued=queued,
+                waiting_other_sink=sum(totals.waiting.values()) - queued,
+                queued_bytes=totals.queued_bytes,
+                oldest_created_at=row[0] if row else None,
+                dropped=totals.reasons("dropped"),
+                dead=account.get("dead", 0),
+                dead_forgotten=account.get("dead_forgotten", 0),
+                refused_reasons=totals.reasons("refused"),
+            )
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """The last messages that the broker refused for good, newest first."""
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, reason, attempts, died_at"
+                " FROM dead_letters ORDER BY number DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [DeadLetter(Message(*row[:8]), *row[8:]) for row in rows]
+
+    # --- firings -------------------------------------------------------------------------------------------
+
+    def pending_firings(self) -> list[StoredFiring]:
+        """Commands that wait to be started, oldest first."""
+        return self._firings.pending()
+
+    def recent_firings(self, limit: int = 100) -> list[StoredFiring]:
+        """The last firings in any state, newest first."""
+        return self._firings.recent(limit)
+
+    def start_firing(self, firing_id: int) -> bool:
+        """Commit, before the command starts, that it does; False where it is not pending and must not be started."""
+        return self._firings.start(firing_id)
+
+    def end_firing(self, firing_id: int, state: FiringState, detail: str = "") -> None:
+        """Commit what became of a firing; the last 1,000 are kept."""
+        self._firings.end(firing_id, state, detail)
+
+
+def _message_bytes(message: Message) -> int:
+    return len(message.payload) + len(message.topic) + MESSAGE_OVERHEAD_BYTES
+
+
+def _record_bytes(record: Record) -> int:
+    return sum(_message_bytes(message) for message in record.messages)

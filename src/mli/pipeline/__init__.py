@@ -1,0 +1,1 @@
+"""One frame's way: source, preprocess, estimator, decoder, rules, messages."""

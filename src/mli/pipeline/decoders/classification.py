@@ -1,0 +1,56 @@
+"""The k most confident labels of a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mli.errors import ModelRefused
+from mli.pipeline.decoders.decoder import real_values
+from mli.pipeline.model_io import labels_differ
+from mli.types import Prediction
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mli.pipeline.model_io import ModelIo
+    from mli.pipeline.preprocess import Placement
+    from mli.types import ModelSpec
+
+
+class ClassificationDecoder:
+    """Softmax where the model gives logits, then the ``top`` labels with at least ``min_confidence``."""
+
+    def __init__(self, model: ModelSpec, io: ModelIo, *, top: int, min_confidence: float) -> None:
+        self._model = model
+        self._output = io.outputs[0]
+        self._top = min(top, len(model.labels))
+        self._min_confidence = min_confidence
+
+    def __call__(self, outputs: Mapping[str, NDArray[Any]], placement: Placement) -> tuple[Prediction, ...]:  # noqa: ARG002
+        values = real_values(outputs[self._output.name], self._output).ravel()
+        if values.size != len(self._model.labels):
+            raise labels_differ(self._model, self._output.name, values.size)
+        if not np.isfinite(values).all():
+            raise ModelRefused(
+                f"{self._model.name}: output {self._output.name!r} holds NaN or infinite values",
+                remedy="check the model's weights and its input scaling (mean, scale)",
+            )
+        if self._output.kind == "logits":
+            values = softmax(values)
+        # A stable sort: equal confidences keep the order of the labels.
+        best = np.argsort(-values, kind="stable")[: self._top]
+        return tuple(
+            Prediction(self._model.labels[index], int(index), float(values[index]))
+            for index in best
+            if values[index] >= self._min_confidence
+        )
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits, shape kept (n,), computed in float32 without overflow."""
+    powers = np.exp(logits - logits.max())
+    probabilities: NDArray[np.float32] = powers / powers.sum(dtype=np.float32)
+    return probabilities

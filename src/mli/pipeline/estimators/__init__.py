@@ -1,0 +1,1 @@
+"""Runtimes that load a model and infer, one file a backend."""

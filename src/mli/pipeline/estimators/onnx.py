@@ -1,0 +1,64 @@
+"""ONNX models on onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime
+
+from mli.errors import ModelRefused
+from mli.types import TensorInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_DTYPES = {"float": "float32", "double": "float64"}
+_ERRORS_ONLY = 3
+
+
+class OnnxEstimator:
+    """One inference session; onnxruntime allows concurrent runs of it."""
+
+    def __init__(self, path: str, *, threads: int, capacity: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Idle threads must not spin: the core, the decoder and other pipelines need this CPU.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        name = Path(path).name
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelRefused(
+                f"{name}: onnxruntime {onnxruntime.__version__} cannot load this model",
+                got=_first_line(error),
+            ) from error
+        self.backend = f"onnxruntime {onnxruntime.__version__}"
+        self.inputs = tuple(_info(node) for node in self._session.get_inputs())
+        self.outputs = tuple(_info(node) for node in self._session.get_outputs())
+        self.capacity = capacity
+        self._names = [info.name for info in self.outputs]
+
+    def infer(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        try:
+            results = self._session.run(self._names, dict(arrays))
+        except Exception as error:
+            raise ModelRefused("onnxruntime failed on a frame", got=_first_line(error)) from error
+        return dict(zip(self._names, results, strict=True))
+
+    def close(self) -> None:
+        del self._session
+
+
+def _info(node: Any) -> TensorInfo:
+    element = node.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
+    return TensorInfo(node.name, shape, _DTYPES.get(element, element))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

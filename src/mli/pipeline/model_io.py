@@ -1,0 +1,192 @@
+"""What a model's tensors mean: manifest, deployment and the runtime's own report, brought together and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast, get_args
+
+from mli.errors import ModelRefused
+from mli.types import Color, Dtype, InputSpec, ModelSpec, OutputSpec, TensorInfo
+
+if TYPE_CHECKING:
+    from mli.config.settings import PreprocessSettings
+    from mli.pipeline.estimators.estimator import Estimator
+
+_CHANNELS = {"RGB": 3, "BGR": 3, "gray": 1}
+_CLASSIFIER_KINDS = ("probabilities", "logits")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIo:
+    """The one input and the outputs of a model, complete and consistent with its labels."""
+
+    input: InputSpec
+    outputs: tuple[OutputSpec, ...]
+
+
+def resolve(model: ModelSpec, estimator: Estimator, changes: PreprocessSettings) -> ModelIo:
+    """Complete the model's input and output specification.
+
+    Without a manifest the input is read from the model: stretch, bilinear, RGB, 0-255, the accelerator's way.
+
+    Raises:
+        ModelRefused: the specification, the labels and the model do not fit each other.
+    """
+    if len(estimator.inputs) != 1:
+        names = ", ".join(info.name for info in estimator.inputs)
+        raise ModelRefused(
+            f"{model.model_file}: a model with one image input is needed",
+            expected="1 input",
+            got=f"{len(estimator.inputs)}: {names}",
+        )
+    info = estimator.inputs[0]
+    spec = model.input or _input_from_model(model, info, changes)
+    given = {
+        name: value
+        for name in ("width", "height", "resize", "interpolation", "color", "layout", "mean", "scale", "pad")
+        if (value := getattr(changes, name)) is not None
+    }
+    spec = replace(spec, **given)
+    if spec.quantization is None and info.quantization is not None:
+        spec = replace(spec, quantization=info.quantization)
+    _check_input(model, spec, info)
+    outputs = model.outputs or _outputs_from_model(model, estimator.outputs)
+    completed = tuple(_complete_output(model, output, estimator.outputs) for output in outputs)
+    _check_labels(model, completed, estimator.outputs)
+    return ModelIo(spec, completed)
+
+
+def _input_from_model(model: ModelSpec, info: TensorInfo, changes: PreprocessSettings) -> InputSpec:
+    if len(info.shape) != 4:
+        raise ModelRefused(
+            f"{model.model_file}: input {info.name!r} is not an image",
+            expected="four dimensions: [1, channels, height, width] or [1, height, width, channels]",
+            got=shape_text(info),
+        )
+    _, second, third, fourth = info.shape
+    if changes.layout is not None:
+        channels_last = changes.layout == "NHWC"
+    else:
+        channels_last = fourth in (1, 3) and second not in (1, 3)
+    channels, height, width = (fourth, second, third) if channels_last else (second, third, fourth)
+    width, height = changes.width or width, changes.height or height
+    if width is None or height is None:
+        raise ModelRefused(
+            f"{model.model_file}: the model takes any image size, and nothing says which it was trained with",
+            got=f"input {info.name!r} {shape_text(info)}",
+            remedy="pack it with `mli model pack … --size 224x224`, or write `preprocess: {size: 224x224}`",
+        )
+    if info.dtype not in get_args(Dtype):
+        raise ModelRefused(
+            f"{model.model_file}: input {info.name!r} has an element type that mli does not feed",
+            expected=", ".join(get_args(Dtype)),
+            got=info.dtype,
+        )
+    color: Color = changes.color or ("gray" if channels == 1 else "RGB")
+    return InputSpec(
+        name=info.name,
+        width=width,
+        height=height,
+        dtype=cast("Dtype", info.dtype),
+        layout="NHWC" if channels_last else "NCHW",
+        color=color,
+    )
+
+
+def _check_input(model: ModelSpec, spec: InputSpec, info: TensorInfo) -> None:
+    channels = _CHANNELS[spec.color]
+    sizes = (
+        (channels, spec.height, spec.width) if spec.layout == "NCHW" else (spec.height, spec.width, channels)
+    )
+    wanted = (1, *sizes)
+    fits = len(info.shape) == 4 and all(
+        size is None or size == want for size, want in zip(info.shape, wanted, strict=True)
+    )
+    if spec.name != info.name or spec.dtype != info.dtype or not fits:
+        raise ModelRefused(
+            f"{model.model_file}: the input specification does not fit the model",
+            expected=f"{info.name!r} {shape_text(info)} {info.dtype}, which the model takes",
+            got=f"{spec.name!r} {list(wanted)} {spec.dtype} ({spec.color}, {spec.layout})",
+            remedy="correct `input` in the manifest, or `preprocess` in the deployment",
+        )
+    for name, values in (("mean", spec.mean), ("scale", spec.scale)):
+        if len(values) not in (1, channels):
+            raise ModelRefused(
+                f"{model.model_file}: {name} has {len(values)} values",
+                expected=f"1 value, or {channels} for {spec.color}",
+            )
+
+
+def _outputs_from_model(model: ModelSpec, infos: tuple[TensorInfo, ...]) -> tuple[OutputSpec, ...]:
+    if model.task == "classification" and len(infos) == 1:
+        return (OutputSpec(infos[0].name, "probabilities"),)
+    raise ModelRefused(
+        f"{model.model_file}: nothing says what its {len(infos)} outputs mean",
+        got=", ".join(f"{info.name!r} {shape_text(info)}" for info in infos),
+        remedy="pack it with `mli model pack … --output NAME=probabilities|logits|scores|boxes`",
+    )
+
+
+def _complete_output(model: ModelSpec, output: OutputSpec, infos: tuple[TensorInfo, ...]) -> OutputSpec:
+    info = _find(model, output.name, infos)
+    if output.quantization is None and info.quantization is not None:
+        return replace(output, quantization=info.quantization)
+    return output
+
+
+def _find(model: ModelSpec, name: str, infos: tuple[TensorInfo, ...]) -> TensorInfo:
+    for info in infos:
+        if info.name == name:
+            return info
+    raise ModelRefused(
+        f"{model.model_file}: the model has no output {name!r}",
+        expected=", ".join(repr(info.name) for info in infos),
+        remedy="correct `outputs` in the manifest",
+    )
+
+
+def _check_labels(model: ModelSpec, outputs: tuple[OutputSpec, ...], infos: tuple[TensorInfo, ...]) -> None:
+    for output in outputs:
+        info = _find(model, output.name, infos)
+        width = output_width(info)
+        if output.kind == "boxes":
+            if width not in (4, None):
+                raise ModelRefused(
+                    f"{model.model_file}: output {output.name!r} holds no boxes",
+                    expected="[1, boxes, 4]",
+                    got=shape_text(info),
+                )
+        elif width is not None and width != len(model.labels):
+            raise labels_differ(model, output.name, width)
+    kinds = sorted(output.kind for output in outputs)
+    wanted = [["boxes", "scores"]] if model.task == "detection" else [[kind] for kind in _CLASSIFIER_KINDS]
+    if kinds not in wanted:
+        raise ModelRefused(
+            f"{model.model_file}: the outputs do not make a {model.task}",
+            expected=" or ".join(" and ".join(kind) for kind in wanted),
+            got=", ".join(kinds),
+        )
+
+
+def labels_differ(model: ModelSpec, output: str, width: int) -> ModelRefused:
+    """The error for a model whose output width is not the number of labels."""
+    return ModelRefused(
+        f"{model.name}: the model and its labels do not belong together",
+        expected=f"{width} labels, one for each value of output {output!r} of {model.model_file}",
+        got=f"{len(model.labels)} labels",
+        remedy="pack the model with the labels it was trained with, one a line, in the order of its outputs",
+    )
+
+
+def output_width(info: TensorInfo) -> int | None:
+    """Number of values for one frame (or one box): the last dimension that is not 1."""
+    sizes = info.shape[1:] or info.shape
+    if any(size is None for size in sizes):
+        return None
+    wide = [size for size in sizes if size is not None and size > 1]
+    return wide[-1] if wide else 1
+
+
+def shape_text(info: TensorInfo) -> str:
+    """A shape for people: ``[?, 3, 224, 224]``."""
+    return "[" + ", ".join("?" if size is None else str(size) for size in info.shape) + "]"

@@ -1,0 +1,1 @@
+"""What the simulated camera can draw: belts, litter and the things to be sorted."""

@@ -1,0 +1,116 @@
+"""Width and height of an encoded image from its header, and whether its end is there.
+
+A file of 875 KB can decode to 2.7 GB, so the number of pixels is known before anything is decoded. Sources: the
+PNG, JPEG (ITU T.81), BMP and WebP container specifications.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from mli.errors import ImageRefused
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE = frozenset(range(0xD0, 0xD9)) | {0x01}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What an encoded image promises: its kind and its size in pixels."""
+
+    kind: str
+    width: int
+    height: int
+
+
+def read_header(data: bytes, name: str) -> ImageHeader:
+    """Read the header of a PNG, JPEG, BMP or WebP file.
+
+    Raises:
+        ImageRefused: another kind of file, a damaged header, or a file that ends early.
+    """
+    for starts, kind, size in (
+        (data.startswith(_PNG), "PNG", _png_size),
+        (data.startswith(_JPEG), "JPEG", _jpeg_size),
+        (data.startswith(b"BM"), "BMP", _bmp_size),
+        (data.startswith(b"RIFF") and data[8:12] == b"WEBP", "WebP", _webp_size),
+    ):
+        if starts:
+            try:
+                width, height = size(data)
+            except (struct.error, IndexError) as error:
+                raise ImageRefused(f"{name}: the {kind} header is damaged") from error
+            except EOFError as error:
+                raise ImageRefused(f"{name}: the {kind} file ends early: {error}") from error
+            if width < 1 or height < 1:
+                raise ImageRefused(f"{name}: the {kind} header says {width} x {height} pixels")
+            return ImageHeader(kind, width, height)
+    raise ImageRefused(
+        f"{name}: not an image that mli reads",
+        expected="png, jpg, jpeg, bmp or webp",
+        got="an empty file" if not data else f"first bytes {data[:8].hex(' ')}",
+    )
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    if data[12:16] != b"IHDR":
+        raise IndexError("no IHDR")
+    if b"IEND" not in data[-64 * 1024 :]:
+        raise EOFError("its IEND chunk is missing")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    at = 2
+    while True:
+        if data[at] != 0xFF:
+            raise IndexError("no marker")
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker in _STANDALONE:
+            at += 2
+            continue
+        if marker in _START_OF_FRAME:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            if data.rfind(b"\xff\xd9", at) < 0:
+                raise EOFError("its end marker is missing")
+            return width, height
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        at += 2 + length
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    offset, header = struct.unpack_from("<II", data, 10)
+    if header == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        compression = 0
+    else:
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    height = abs(height)
+    if compression in (0, 3) and width > 0 and len(data) < offset + (width * bits + 31) // 32 * 4 * height:
+        raise EOFError("rows of pixels are missing")
+    return width, height
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    (promised,) = struct.unpack_from("<I", data, 4)
+    if len(data) < promised + 8:
+        raise EOFError(f"{promised + 8} bytes promised, {len(data)} there")
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        height = int.from_bytes(data[27:30], "little") + 1
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", data, 26))
+    else:
+        raise IndexError("no VP8 chunk")
+    return width, height
