@@ -161,7 +161,7 @@ def _pipeline(
         publish=PublishSettings(
             topic(item.publish.topic), item.publish.payload, item.publish.qos, item.publish.image_name
         ),
-        preprocess=_preprocess(item.preprocess),
+        preprocess=build_preprocess(item.preprocess),
         backend=item.backend,
         threads=item.threads,
         top=item.top,
@@ -222,7 +222,8 @@ def _source(file: SourceFile, folder: Path, here: Location, problems: Problems) 
     )
 
 
-def _preprocess(file: PreprocessFile) -> PreprocessSettings:
+def build_preprocess(file: PreprocessFile) -> PreprocessSettings:
+    """What a deployment changes of the model's input."""
     width, height = file.size or (None, None)
     return PreprocessSettings(
         width=width,

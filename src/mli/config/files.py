@@ -13,9 +13,10 @@ from typing import Any
 import pydantic
 from pydantic_core import ErrorDetails
 
-from mli.config.build import build_deployment, build_device
-from mli.config.schema import PipelineFile, RunFile
-from mli.config.settings import DeploymentSettings, DeviceSettings
+from mli.config.broker_url import parse_broker_url
+from mli.config.build import build_deployment, build_device, build_preprocess
+from mli.config.schema import PipelineFile, PreprocessFile, RunFile
+from mli.config.settings import DeploymentSettings, DeviceSettings, PreprocessSettings
 from mli.config.yaml_places import Location, PlacedYaml, parse_yaml
 from mli.errors import UsageError
 from mli.nearest import nearest
@@ -68,6 +69,29 @@ def settings_of_arguments(value: dict[str, Any]) -> RunSettings:
     return _settings(PlacedYaml("command line", value, {}), Path.cwd())
 
 
+def shown(settings: RunSettings) -> dict[str, Any]:
+    """The long form for people to read: every default, and no password."""
+    expanded = copy.deepcopy(settings.expanded)
+    expanded.setdefault("root", settings.device.root)
+    mqtt = expanded.get("mqtt", {})
+    if "password" in mqtt and not mqtt["password"].startswith("secret:"):
+        mqtt["password"] = "********"
+    return expanded
+
+
+def preprocess_of_arguments(value: dict[str, Any]) -> PreprocessSettings:
+    """Preprocessing as the command line gives it.
+
+    Raises:
+        UsageError: everything that is wrong with it.
+    """
+    placed = PlacedYaml("command line", value, {})
+    try:
+        return build_preprocess(PreprocessFile.model_validate(value))
+    except pydantic.ValidationError as error:
+        raise _refusal(placed, [_problem(placed, {}, item) for item in error.errors()]) from error
+
+
 def default_thing() -> str:
     """This machine's name, as a thing may be called."""
     return re.sub(r"[^A-Za-z0-9:_-]", "-", socket.gethostname())[:128] or "mli"
@@ -103,7 +127,8 @@ def expand(value: dict[str, Any]) -> tuple[dict[str, Any], dict[Location, Locati
     value = copy.deepcopy(value)
     origins: dict[Location, Location] = {}
     if "broker" in value and "mqtt" not in value:
-        value["mqtt"] = value.pop("broker")
+        url = value.pop("broker")
+        value["mqtt"] = mqtt_section(url) if isinstance(url, str) else url
         origins[("mqtt",)] = ("broker",)
     value.setdefault("thing", default_thing())
     if "pipelines" not in value and ("source" in value or "model" in value):
@@ -111,6 +136,22 @@ def expand(value: dict[str, Any]) -> tuple[dict[str, Any], dict[Location, Locati
     for location, pipeline in _pipelines(value):
         _expand_inside(location, pipeline, value, origins)
     return value, origins
+
+
+def mqtt_section(url: str, **options: str | None) -> dict[str, Any]:
+    """The section ``mqtt`` that a broker's URL and the options of ``parse_broker_url`` stand for.
+
+    Raises:
+        UsageError: the URL is none, or a certificate comes without its key.
+    """
+    broker = parse_broker_url(url, **{name: value for name, value in options.items() if value is not None})
+    section: dict[str, Any] = {"host": broker.host, "port": broker.port}
+    section |= {"username": broker.username, "password": broker.password}
+    if broker.tls is not None:
+        tls = broker.tls
+        paths = {"ca": tls.ca_path, "certificate": tls.certificate_path, "private_key": tls.private_key_path}
+        section["tls"] = {key: str(Path(path).absolute()) for key, path in paths.items() if path is not None}
+    return {key: item for key, item in section.items() if item is not None}
 
 
 def _expand_pipeline(value: dict[str, Any], origins: dict[Location, Location]) -> None:

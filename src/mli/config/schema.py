@@ -118,9 +118,7 @@ class ThenFile(Section):
     publish: Topic | None = None
     qos: Literal[0, 1] = 1
     command: Name | None = None
-    max_age: Annotated[Duration, Field(description="a command that cannot start so soon is dropped")] = (
-        1.0
-    )
+    max_age: Annotated[Duration, Field(description="a command that cannot start so soon is dropped")] = 1.0
 
     @model_validator(mode="after")
     def _something(self) -> ThenFile:

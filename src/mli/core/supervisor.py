@@ -13,10 +13,12 @@ from mli.config.settings import PipelineSettings
 from mli.core.restart import RestartPolicy
 from mli.core.wire import Ack, Ready, Start, Stop
 from mli.core.worker_process import Death, WorkerProcess
-from mli.errors import MliError
+from mli.errors import MliError, RetryError
 from mli.types import Counters, ModelSpec, Record, ResumeState
 
 log = logging.getLogger(__name__)
+
+RESUME_RETRY_S = 1.0
 
 State = Literal["starting", "running", "waiting", "finished", "stopped", "broken"]
 
@@ -49,8 +51,8 @@ class RecordStore(Protocol):
         """Commit soon, then call back."""
         ...
 
-    def abandon(self, pipeline: str) -> None:
-        """Forget what of a dead worker is not committed; when this returns, nothing of it will be any more."""
+    def resume(self, pipeline: str, source_key: str) -> ResumeState:
+        """Where a new worker goes on; nothing of the old one is committed after this."""
         ...
 
 
@@ -58,7 +60,7 @@ class PipelineSupervisor(threading.Thread):
     """One thread a pipeline. The thread that starts a worker must outlive it, or Linux would end the worker.
 
     Args:
-        resume: where the pipeline stands in the spool now.
+        source_key: what the source's position belongs to.
         on_committed: hears each record once it is on disk; must not block.
     """
 
@@ -67,7 +69,7 @@ class PipelineSupervisor(threading.Thread):
         settings: PipelineSettings,
         model: ModelSpec,
         store: RecordStore,
-        resume: Callable[[], ResumeState],
+        source_key: str,
         on_committed: Callable[[Record], None],
         on_change: Callable[[], None],
         policy: RestartPolicy | None = None,
@@ -77,7 +79,7 @@ class PipelineSupervisor(threading.Thread):
         self.model = model
         self.error: MliError | None = None
         self._store = store
-        self._resume = resume
+        self._source_key = source_key
         self._on_committed = on_committed
         self._on_change = on_change
         self._policy = policy or RestartPolicy()
@@ -116,6 +118,8 @@ class PipelineSupervisor(threading.Thread):
     def _supervise(self) -> None:
         while not self._stop_asked.is_set():
             death = self._one_life()
+            if death is None:
+                continue
             if death.error is None:
                 self._set("finished" if death.source_ended else "stopped", pid=None)
                 return
@@ -132,8 +136,16 @@ class PipelineSupervisor(threading.Thread):
             self._stop_asked.wait(delay_s)
         self._set("stopped", pid=None)
 
-    def _one_life(self) -> Death:
-        resume = self._resume()
+    def _one_life(self) -> Death | None:
+        try:
+            resume = self._store.resume(self.settings.name, self._source_key)
+        except RetryError as error:  # a full disk is no failure of the worker
+            log.error("pipeline %s cannot start: %s", self.settings.name, error)
+            self._set("waiting", error=str(error))
+            self._stop_asked.wait(RESUME_RETRY_S)
+            return None
+        if resume.position is not None and self.settings.source.once:
+            log.warning("pipeline %s goes on after %s, where it stopped", self.settings.name, resume.position)
         self._set("starting", counters=resume.counters)
         worker = WorkerProcess(Start(self.settings, self.model, resume), self._take)
         self._worker = worker
@@ -144,7 +156,6 @@ class PipelineSupervisor(threading.Thread):
             return worker.run()
         finally:
             self._worker = None
-            self._store.abandon(self.settings.name)
 
     def _take(self, message: Ready | Record) -> None:
         if isinstance(message, Ready):

@@ -204,4 +204,5 @@ class WorkerProcess:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip()[:500]
                 self._last_lines.append(line)
-                log.debug("worker %d: %s", self.pid, line)
+                level = logging.WARNING if line.startswith(("WARNING", "ERROR")) else logging.DEBUG
+                log.log(level, "worker %d: %s", self.pid, line)

@@ -184,8 +184,6 @@ class ActionRunner:
             self._log.error(
                 "action: %s: %s", problem, one_line(str(error), 500), exc_info=not isinstance(error, MliError)
             )
-            return False
-        return True
 
 
 class _Lane(threading.Thread):

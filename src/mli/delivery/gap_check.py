@@ -5,10 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mli.delivery.received import DROPPED_SUFFIX, Drops, Identity, Received, identify, parse_payload
 
+# Bounds against a stream of nonsense; what is beyond them counts as unchecked.
 MAX_STREAMS = 1_000
+MAX_EPOCHS = 100
 MAX_RANGES = 100_000
 
 
@@ -85,6 +88,23 @@ class Account:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one message changed, worth a word at once.
+
+    Attributes:
+        first, last: the sequences it is about, both included.
+        reason: of declared drops.
+    """
+
+    kind: Literal["gap", "late", "duplicate", "declared", "restart"]
+    topic: str
+    pipeline: str
+    first: int
+    last: int
+    reason: str = ""
+
+
 @dataclass(slots=True)
 class _Epoch:
     came: Sequences = field(default_factory=Sequences)
@@ -97,17 +117,24 @@ class _Epoch:
     first: int | None = None
     last: int = 0
 
-    def message(self, sequence: int) -> None:
+    def message(self, sequence: int) -> tuple[Literal["gap", "late", "duplicate"], int, int] | None:
+        """Count it; returns what is remarkable about it, and about which sequences."""
         if sequence in self.came:
             self.duplicates += 1
-            return
+            return "duplicate", sequence, sequence
         self.received += 1
-        if self.first is None:
-            self.first = sequence
-        elif self.first < sequence < self.last:
-            self.late += 1
-        self.last = max(self.last, sequence)
         self.came.add(sequence, sequence)
+        if self.first is None:
+            self.first = self.last = sequence
+            return None
+        before, self.last = self.last, max(self.last, sequence)
+        if sequence > before + 1:
+            unexplained = self.declared.gaps(before + 1, sequence - 1)
+            return ("gap", unexplained[0][0], unexplained[-1][1]) if unexplained else None
+        if self.first < sequence < before:
+            self.late += 1
+            return "late", sequence, sequence
+        return None
 
     def drops(self, drops: Drops) -> None:
         if drops.count > drops.last - drops.first:
@@ -147,50 +174,60 @@ class GapCheck:
         self._streams: dict[tuple[str, str], dict[str, _Epoch]] = {}
         self._unchecked = 0
 
-    def feed(self, received: Received) -> None:
-        """Take any message under a prediction topic; a rule's messages and retained ones do not count."""
+    def feed(self, received: Received) -> Finding | None:
+        """Take any message under a prediction topic; a rule's messages and retained ones do not count.
+
+        Returns:
+            What is remarkable about it, None where all is as it should be.
+        """
         if received.retained:
-            return
+            return None
         identity = identify(received)
         payload = parse_payload(received.payload)
         if isinstance(payload, Drops) and received.topic.endswith(DROPPED_SUFFIX):
             epoch = received.properties.get("id", "").partition("-")[0]
-            self.drops(received.topic.removesuffix(DROPPED_SUFFIX), payload, epoch or None)
-        elif identity is None:
+            return self.drops(received.topic.removesuffix(DROPPED_SUFFIX), payload, epoch or None)
+        if identity is None:
             # A rule's message says which rule it is; that is no prediction to miss.
             self._unchecked += getattr(payload, "rule", None) is None
-        else:
-            self.message(received.topic, identity)
+            return None
+        return self.message(received.topic, identity)
 
-    def message(self, topic: str, identity: Identity) -> None:
+    def message(self, topic: str, identity: Identity) -> Finding | None:
         """Count one prediction message."""
         if identity.rule:
-            return
+            return None
         epochs = self._epochs(topic, identity.pipeline)
-        if epochs is None or len(epochs) + (identity.epoch not in epochs) > MAX_STREAMS:
+        if epochs is None or (identity.epoch not in epochs and len(epochs) >= MAX_EPOCHS):
             self._unchecked += 1
-            return
+            return None
+        restarted = identity.epoch not in epochs and any(epoch.first is not None for epoch in epochs.values())
         epoch = epochs.setdefault(identity.epoch, _Epoch())
-        if len(epoch.came) < MAX_RANGES:
-            epoch.message(identity.sequence)
-        else:
+        if len(epoch.came) >= MAX_RANGES:
             self._unchecked += 1
+            return None
+        remark = epoch.message(identity.sequence)
+        if restarted:
+            return Finding("restart", topic, identity.pipeline, identity.sequence, identity.sequence)
+        return None if remark is None else Finding(remark[0], topic, identity.pipeline, remark[1], remark[2])
 
-    def drops(self, topic: str, drops: Drops, epoch: str | None = None) -> None:
+    def drops(self, topic: str, drops: Drops, epoch: str | None = None) -> Finding | None:
         """Take an announcement; without an epoch it is about the newest one."""
         epochs = self._epochs(topic, drops.pipeline)
         if epochs is None:
-            return
+            return None
         name = epoch or next(reversed(epochs), "")
-        if name in epochs or len(epochs) < MAX_STREAMS:
+        if name in epochs or len(epochs) < MAX_EPOCHS:
             epochs.setdefault(name, _Epoch()).drops(drops)
+        return Finding("declared", topic, drops.pipeline, drops.first, drops.last, drops.reason)
 
     def streams(self) -> dict[str, Account]:
         """The account of each stream, named ``<topic> <pipeline>``."""
         found = {}
         for (topic, pipeline), epochs in self._streams.items():
             parts = [epoch.account() for epoch in epochs.values()]
-            total = sum(parts, Account(restarts=max(0, len(parts) - 1)))
+            begun = sum(epoch.first is not None for epoch in epochs.values())
+            total = sum(parts, Account(restarts=max(0, begun - 1)))
             gaps = tuple(gap for part in parts for gap in part.gaps)[:20]
             found[f"{topic} {pipeline}"] = Account(
                 total.received,

@@ -33,8 +33,8 @@ INSERT_MESSAGE = (
     " model_sha256, live, sink, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 SELECT_MESSAGE = (
-    "SELECT number, id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, attempts, size, not_before"
-    " FROM messages "
+    "SELECT number, id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, attempts, size,"
+    " not_before FROM messages "
 )
 MessageRow = tuple[int, str, str, int, str, bytes, int, float, str, int, int, float]
 
@@ -130,8 +130,7 @@ class Spool:
             StopError: the file is damaged.
         """
         with self._file.transaction():
-            if settled := self._settle(delivered, refused):
-                pass
+            settled = self._settle(delivered, refused)
             left = self._accept(records) if records else []
         for rowid in settled:
             self._claimed.pop(rowid, None)
@@ -140,31 +139,31 @@ class Spool:
     def _accept(self, records: Sequence[Record]) -> list[Record]:
         totals = self._file.totals
         now = self._clock()
-        sizes = [_record_bytes(record) for record in records]
-        live_bytes = sum(size for record, size in zip(records, sizes, strict=True) if not record.finite)
+        live_bytes = sum(_record_bytes(record) for record in records if not (record.finite or self._is_known(record)))
         rows: list[tuple[object, ...]] = []
         left: list[Record] = []
         waiting_pipelines: set[str] = set()
         accepted: list[Record] = []
-        for record, size in zip(records, sizes, strict=True):
+        for record in records:
             if record.pipeline in waiting_pipelines:
                 left.append(record)
                 continue
-            if record.sequence is not None and record.sequence < totals.next_sequences.get(record.pipeline, 1):
+            if self._is_known(record):
                 continue  # sent again after a lost acknowledgement
-            messages = record.messages
-            if size and totals.queued_bytes + size > self._settings.max_bytes:
-                if record.finite and totals.queued_bytes > 0:
+            size = _record_bytes(record)
+            messages: Sequence[Message] = record.messages
+            if not self._fits(size):
+                if record.finite:
                     waiting_pipelines.add(record.pipeline)
                     left.append(record)
                     continue
-                if not record.finite:
-                    self._insert(rows)
-                    self._room.drop_live(totals.queued_bytes + live_bytes - self._settings.max_bytes, now)
-                    if totals.queued_bytes + size > self._settings.max_bytes and totals.queued_bytes > 0:
-                        self._drop_new(messages, now)
-                        messages = ()
-            live_bytes -= 0 if record.finite else size
+                self._insert(rows)
+                self._room.drop_live(totals.queued_bytes + live_bytes - self._settings.max_bytes, now)
+                if not self._fits(size):
+                    self._drop_new(messages, now)
+                    messages = ()
+            if not record.finite:
+                live_bytes -= size
             self._add_rows(rows, record, messages, now)
             accepted.append(record)
             if record.sequence is not None:
@@ -173,6 +172,15 @@ class Spool:
         self._move_pipelines(accepted)
         self._firings.insert(accepted)
         return left
+
+    def _is_known(self, record: Record) -> bool:
+        next_sequence = self._file.totals.next_sequences.get(record.pipeline, 1)
+        return record.sequence is not None and record.sequence < next_sequence
+
+    def _fits(self, size: int) -> bool:
+        """An empty spool takes one record of any size: else it would wait for ever."""
+        queued = self._file.totals.queued_bytes
+        return size == 0 or queued == 0 or queued + size <= self._settings.max_bytes
 
     def _add_rows(
         self, rows: list[tuple[object, ...]], record: Record, messages: Sequence[Message], now: float
@@ -260,9 +268,10 @@ class Spool:
                 found = self._due(limit)
             if len(found) < limit:
                 wanted = limit - len(found)
+                passing = sum(rowid > self._cursor for rowid in self._claimed)
                 fresh: list[MessageRow] = connection.execute(
                     SELECT_MESSAGE + "WHERE number > ? AND sink = ? AND not_before = 0 ORDER BY number LIMIT ?",
-                    (self._cursor, self._sink, wanted + len(self._claimed)),
+                    (self._cursor, self._sink, wanted + passing),
                 ).fetchall()
                 free = [row for row in fresh if row[0] not in self._claimed]
                 taken = free[:wanted]
@@ -340,8 +349,8 @@ class Spool:
     def _bury(self, refusal: Refusal) -> None:
         connection = self._file.connection
         moved = connection.execute(
-            "INSERT INTO dead_letters (id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, attempts,"
-            " reason, died_at, size) SELECT id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256,"
+            "INSERT INTO dead_letters (id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256,"
+            " attempts, reason, died_at, size) SELECT id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256,"
             " attempts, ?, ?, size FROM messages WHERE number = ?",
             (refusal.reason, self._clock(), refusal.rowid),
         ).rowcount
@@ -406,8 +415,8 @@ class Spool:
         """The last messages that the broker refused for good, newest first."""
         with self._file.reading() as connection:
             rows = connection.execute(
-                "SELECT id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, reason, attempts, died_at"
-                " FROM dead_letters ORDER BY number DESC LIMIT ?",
+                "SELECT id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, reason, attempts,"
+                " died_at FROM dead_letters ORDER BY number DESC LIMIT ?",
                 (limit,),
             ).fetchall()
         return [DeadLetter(Message(*row[:8]), *row[8:]) for row in rows]

@@ -92,7 +92,8 @@ class SpoolFile:
         self.connection = open_database(path)
         try:
             self.totals = self._load_totals()
-            (self.epoch,) = self.connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+            (epoch,) = self.connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+            self.epoch = str(epoch)
         except sqlite3.Error as error:
             self.connection.close()
             raise storage_error(error, path) from error

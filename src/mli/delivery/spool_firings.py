@@ -10,7 +10,9 @@ from mli.types import Firing, Record
 
 KEPT_ENDED = 1_000
 MAX_PENDING = 1_000
-COLUMNS = "id, pipeline, sequence, rule, command, captured_at, max_age_s, label, confidence, image_name, state, detail"
+COLUMNS = (
+    "id, pipeline, sequence, rule, command, captured_at, max_age_s, label, confidence, image_name, state, detail"
+)
 
 
 class Firings:
@@ -61,9 +63,7 @@ class Firings:
     def end(self, firing_id: int, state: FiringState, detail: str) -> None:
         """Commit what became of it."""
         with self._file.transaction() as connection:
-            connection.execute(
-                "UPDATE firings SET state = ?, detail = ? WHERE id = ?", (state, detail, firing_id)
-            )
+            connection.execute("UPDATE firings SET state = ?, detail = ? WHERE id = ?", (state, detail, firing_id))
             self._forget_old()
 
     def _forget_old(self) -> None:

@@ -110,7 +110,7 @@ class Room:
         return bool(found.fetchone()[0] >= MAX_ANNOUNCEMENTS)
 
     def _insert(self, key: AnnouncementKey, run: list[Dropped], now: float) -> None:
-        pipeline, topic, reason = key
+        pipeline, topic, _ = key
         totals = self._file.totals
         totals.last_rowid += 1
         totals.count("accepted")

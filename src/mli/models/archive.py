@@ -17,14 +17,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mli.errors import RetryError
-from mli.models.members import Entry, ExtractLimits, Member, PathRegister
+from mli.models.members import DEFAULT_LIMITS, Entry, ExtractLimits, Member, PathRegister
 from mli.models.opened import OpenedArchive, Progress
 from mli.models.rules import Rule, shown
 from mli.models.staging import staging_folder, sync_directory
 from mli.models.tar_reader import read_tar
 from mli.models.zip_reader import read_zip
 
-__all__ = ["ExtractLimits", "ExtractedArchive", "Member", "OpenedArchive", "Progress", "check_digest", "extract", "unpack"]
+__all__ = [
+    "ExtractLimits",
+    "ExtractedArchive",
+    "Member",
+    "OpenedArchive",
+    "Progress",
+    "check_digest",
+    "extract",
+    "unpack",
+]
 
 # Files whose bytes are on their way to the disk while the next ones are unpacked.
 _PENDING_FILES = 32
@@ -63,7 +72,7 @@ def extract(
     target: Path,
     *,
     sha256: str | None = None,
-    limits: ExtractLimits = ExtractLimits(),
+    limits: ExtractLimits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> ExtractedArchive:
     """Extract a zip or gzipped tar into the new folder ``target``, durably.

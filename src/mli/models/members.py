@@ -41,6 +41,9 @@ class ExtractLimits:
     spare_disk_bytes: int = 64 * MEBIBYTE
 
 
+DEFAULT_LIMITS = ExtractLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One member as a reader found it.

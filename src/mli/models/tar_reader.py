@@ -159,9 +159,7 @@ def _text(archive: OpenedArchive, raw: bytes) -> str:
         raise archive.refused(Rule.CHARACTERS, "a name that is not UTF-8", raw) from error
 
 
-def _read_note(
-    archive: OpenedArchive, stream: _Stream, kind: bytes, size: int, notes: _Notes, name: bytes
-) -> None:
+def _read_note(archive: OpenedArchive, stream: _Stream, kind: bytes, size: int, notes: _Notes, name: bytes) -> None:
     """Take an extension header's contents into ``notes``."""
     if size > _NOTE_LIMIT_BYTES:
         raise archive.refused(Rule.LONG_PATH, f"an extension header of {size} bytes", name)

@@ -125,7 +125,8 @@ def _widen(archive: OpenedArchive, end: int, start: int, size: int, count: int) 
 
 def _directory(archive: OpenedArchive, start: int, size: int, count: int) -> list[_Central]:
     data = archive.read_at(start, size)
-    records, position = [], 0
+    records: list[_Central] = []
+    position = 0
     for _ in range(count):
         if position + _CENTRAL.size > size or data[position : position + 4] != b"PK\x01\x02":
             raise archive.refused(Rule.HEADERS, f"{len(records)} of {count} members in the directory")
@@ -240,18 +241,22 @@ def _check_local(archive: OpenedArchive, record: _Central, end: int) -> int:
     _name(archive, record.raw_name, extra)
     data_start += extra_length
     size, packed = _wide_fields(archive, record.raw_name, extra, ((size, _FULL32), (packed, _FULL32)))
-    told = (crc, packed, size) == (record.crc, record.packed_bytes, record.size_bytes)
-    # A writer that cannot seek leaves zeros here and puts the numbers behind the data.
-    blank = flags & _DESCRIPTOR_FLAG and all(value in (0, _FULL32) for value in (crc, packed, size))
-    if not told and not blank:
+    told: tuple[tuple[int, int], ...] = (
+        (crc, record.crc),
+        (packed, record.packed_bytes),
+        (size, record.size_bytes),
+    )
+    # A writer that cannot seek leaves zeros here, if only for what it cannot know, and writes all behind the data.
+    blanks = (0, _FULL32) if flags & _DESCRIPTOR_FLAG else ()
+    if not all(value == right or value in blanks for value, right in told):
         raise archive.refused(Rule.HEADERS, "other sizes or checksum in front of its data", record.name)
     rest = end - data_start - record.packed_bytes
-    if rest == 0 and told:
-        return data_start
+    if rest == 0 and all(value == right for value, right in told):
+        return int(data_start)
     if not flags & _DESCRIPTOR_FLAG or rest not in (12, 16, 20, 24):
         raise archive.refused(Rule.TRAILING, f"{rest} bytes between this member and the next", record.name)
     _check_descriptor(archive, record, archive.read_at(end - rest, rest, record.name))
-    return data_start
+    return int(data_start)
 
 
 def _check_descriptor(archive: OpenedArchive, record: _Central, found: bytes) -> None:

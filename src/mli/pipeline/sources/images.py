@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mli.errors import ImageRefused
+from mli.errors import ImageRefused, RefusedError
 from mli.pipeline.sources.image_header import read_header
 from mli.pipeline.sources.source import Capture, Reading
 
@@ -109,6 +109,9 @@ class ImagesSource:
 
     Args:
         position: path of the last image that is done, None for a fresh start.
+
+    Raises:
+        RefusedError: ``once``, and there is no image at all.
     """
 
     def __init__(
@@ -123,7 +126,9 @@ class ImagesSource:
         self._last = position
         self._pending: list[str] = []
         self._list()
-        if not self.finite and position is not None:
+        if not self._pending and position is None:
+            self._tell_empty()
+        if not self.finite:
             self._last = None  # only the first listing goes on after it; from then on the done ones are known
 
     def read(self) -> Capture | Reading:
@@ -145,6 +150,12 @@ class ImagesSource:
 
     def close(self) -> None:
         self._pending.clear()
+
+    def _tell_empty(self) -> None:
+        expected = f"{', '.join(EXTENSIONS)} files"
+        if self.finite:
+            raise RefusedError("there are no images", where=self._uri, expected=expected)
+        log.warning("there are no images yet in %s; waiting for %s", self._uri, expected)
 
     def _list(self) -> None:
         """What is still to do in this pass, in reverse order so that the next one is popped."""

@@ -81,12 +81,14 @@ def facets(
 ) -> tuple[Plane, Plane]:
     """Slopes right and down of a crumpled surface: flat pieces that meet in creases, deviation about 1."""
     count = max(3, int(height * width / cell_px**2))
-    sites = np.full((height, width), 255, np.uint8)
-    sites[rng.integers(0, height, count), rng.integers(0, width, count)] = 0
+    half = (height // 2 + 1, width // 2 + 1)  # creases are soft enough for half the resolution
+    sites = np.full(half, 255, np.uint8)
+    sites[rng.integers(0, half[0], count), rng.integers(0, half[1], count)] = 0
     _, owner = cv2.distanceTransformWithLabels(sites, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     slopes = rng.standard_normal((count + 1, 2)).astype(np.float32)
-    soft = np.asarray(cv2.GaussianBlur(slopes[owner], (0, 0), softness), np.float32)
-    return soft[..., 0], soft[..., 1]
+    soft = cv2.GaussianBlur(slopes[owner], (0, 0), softness / 2)
+    right, down = cv2.split(cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR))
+    return np.asarray(right, np.float32), np.asarray(down, np.float32)
 
 
 def sample(art: Canvas, x: Plane, y: Plane) -> Plane:

@@ -1,0 +1,1 @@
+"""The commands, one file each; they import what they use only when they run."""

@@ -1,0 +1,62 @@
+"""The command line: which commands there are, and how an error is told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mli import __version__
+from mli.cli.config import config
+from mli.cli.demo import demo
+from mli.cli.model import model_app
+from mli.cli.run import run
+from mli.cli.watch import watch
+from mli.errors import MliError
+
+app = typer.Typer(
+    name="mli",
+    help="Run a pre-trained model on an edge device and publish its predictions over MQTT.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(run)
+app.command()(config)
+app.command()(watch)
+app.add_typer(model_app, name="model")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and exit: 0 fine, 1 failed, 2 wrong usage or invalid file, 130 Ctrl-C."""
+    try:
+        app()
+    except MliError as error:
+        print(f"mli: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("mli: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`mli … | head`); nothing more can be said to it.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,242 @@
+"""``mli watch``: show predictions as they arrive at a broker, and keep account of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mli.delivery.subscriber import Account, Finding, GapCheck, Predictions, Received, Subscription
+
+DEFAULT_TOPIC = "mli/predictions/#"
+_BAR_CELLS = 10
+_SHOWN_PREDICTIONS = 5
+
+
+def watch(
+    topic: Annotated[str, typer.Argument(help="MQTT topic filter.")] = DEFAULT_TOPIC,
+    broker: Annotated[
+        str, typer.Option(help="mqtt://[user:password@]host[:port], mqtts://…, or host[:port].")
+    ] = "mqtt://localhost:1883",
+    ca: Annotated[str | None, typer.Option(help="CA certificates (PEM) that sign the broker's.")] = None,
+    cert: Annotated[str | None, typer.Option(help="Client certificate (PEM).")] = None,
+    key: Annotated[str | None, typer.Option(help="The client certificate's private key (PEM).")] = None,
+    username: Annotated[str | None, typer.Option(help="User name at the broker.")] = None,
+    password_file: Annotated[str | None, typer.Option(help="File whose first line is the password.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look for gaps and duplicates; exit 1 when something is missing.")
+    ] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a message.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many messages.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds; end then. Exit 1 if --count was not reached.")
+    ] = None,
+) -> None:
+    """Show predictions as they arrive at an MQTT broker."""
+    from mli.config.broker_url import parse_broker_url
+    from mli.delivery.subscriber import GapCheck, Subscription
+
+    settings = parse_broker_url(
+        broker,
+        username=username,
+        password_file=password_file,
+        ca_path=ca,
+        certificate_path=cert,
+        private_key_path=key,
+    )
+    check = GapCheck() if verify else None
+    view = _View(topic, json_lines)
+    interrupted = False
+    seen = 0
+    subscription = Subscription(settings, [topic])
+    try:
+        with subscription:
+            view.note(f"watching {topic} at {settings.host}:{settings.port} ({subscription.protocol}); Ctrl-C ends")
+            for seen in _shown(subscription, view, check, count, timeout):  # noqa: B007 the last number is wanted
+                pass
+    except KeyboardInterrupt:
+        interrupted = True
+    except BrokenPipeError:
+        # Whoever read our output has enough; what is still buffered must go somewhere at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        count = None
+    sound = _report(view, check, subscription.reconnects) if check is not None else True
+    if interrupted:
+        raise typer.Exit(130)
+    if count is not None and seen < count:
+        view.note(f"only {seen} of {count} messages came in time")
+        raise typer.Exit(1)
+    if not sound:
+        raise typer.Exit(1)
+
+
+def _shown(
+    subscription: Subscription, view: _View, check: GapCheck | None, count: int | None, timeout_s: float | None
+) -> Any:
+    """Show messages until enough came or the time is up; yields how many there were."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    seen = 0
+    while count is None or seen < count:
+        left_s = 1.0 if deadline is None else deadline - time.monotonic()
+        received = subscription.receive(min(left_s, 1.0))
+        if received is None:
+            if left_s <= 0:
+                return
+            continue
+        seen += 1
+        view.message(received)
+        finding = check.feed(received) if check is not None else None
+        if finding is not None:
+            view.note(_finding_text(finding))
+        yield seen
+
+
+class _View:
+    """Writes messages to standard output; remarks go to standard error, so that output can be piped."""
+
+    def __init__(self, topic: str, json_lines: bool) -> None:
+        self._json = json_lines
+        # What every topic begins with tells nothing: only the rest is shown.
+        self._prefix = topic[: -len("#")] if topic.endswith("/#") else ""
+        self._console: Any = None
+        if not json_lines and sys.stdout.isatty():
+            from rich.console import Console
+
+            self._console = Console(soft_wrap=True, highlight=False)
+
+    def note(self, text: str) -> None:
+        """A remark about the watching itself."""
+        if text:
+            print(text, file=sys.stderr, flush=True)
+
+    def message(self, received: Received) -> None:
+        """One message, one line."""
+        from mli.delivery.subscriber import parse_payload
+
+        if self._json:
+            print(json.dumps(_as_json(received)), flush=True)
+            return
+        parts = _line(received, received.topic.removeprefix(self._prefix), parse_payload(received.payload))
+        if self._console is None:
+            print("  ".join(text for text, _ in parts if text).rstrip(), flush=True)
+            return
+        from rich.text import Text
+
+        self._console.print(Text("  ").join(Text(text, style) for text, style in parts if text))
+
+
+def _line(received: Received, tail: str, payload: object) -> list[tuple[str, str]]:
+    """The parts of a message's line, each with the colour it has in a terminal."""
+    from mli.delivery.one_line import one_line
+    from mli.delivery.subscriber import Drops, Predictions, Unreadable
+
+    at = datetime.fromtimestamp(received.received_at).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    head = [(at, "dim"), (one_line(tail), "cyan")]
+    if isinstance(payload, Predictions):
+        return [*head, *_prediction_parts(payload)]
+    if isinstance(payload, Drops):
+        told = f"dropped {payload.count} of {payload.first}–{payload.last}: {one_line(payload.reason)}"
+        return [*head, (told, "yellow")]
+    assert isinstance(payload, Unreadable)
+    text = one_line(received.payload.decode(errors="replace"), 120)
+    return [*head, (f"? {one_line(payload.reason, 80)}", "yellow"), (text, "")]
+
+
+def _prediction_parts(payload: Predictions) -> list[tuple[str, str]]:
+    from mli.delivery.one_line import one_line
+
+    rule = [] if payload.rule is None else [(f"rule {one_line(payload.rule)}:", "magenta")]
+    image = [] if payload.image_name is None else [(one_line(payload.image_name), "dim")]
+    if not payload.seen:
+        return [*rule, ("nothing seen", "dim"), *image]
+    first, others = payload.seen[0], payload.seen[1:]
+    more = [f"{one_line(item.label)} {_percent(item.confidence)}" for item in others[: _SHOWN_PREDICTIONS - 1]]
+    if len(payload.seen) > _SHOWN_PREDICTIONS:
+        more.append(f"and {len(payload.seen) - _SHOWN_PREDICTIONS} more")
+    return [
+        *rule,
+        (f"{one_line(first.label):<24}", "bold"),
+        (_bar(first.confidence), "green"),
+        (f"{_percent(first.confidence):>6}", "bold"),
+        *image,
+        (" · ".join(more), "dim"),
+    ]
+
+
+def _percent(confidence: float | None) -> str:
+    usable = confidence is not None and confidence == confidence and abs(confidence) < 1e6
+    return f"{confidence * 100:.1f}%" if usable and confidence is not None else "?"
+
+
+def _bar(confidence: float | None) -> str:
+    usable = confidence is not None and confidence == confidence
+    filled = round(min(1.0, max(0.0, confidence)) * _BAR_CELLS) if usable and confidence is not None else 0
+    return "█" * filled + "░" * (_BAR_CELLS - filled)
+
+
+def _as_json(received: Received) -> dict[str, Any]:
+    """``payload`` is the parsed JSON; where it is none, ``payload_text`` has the text instead."""
+    body: dict[str, Any] = {"topic": received.topic, "received_at": received.received_at}
+    try:
+        body["payload"] = json.loads(received.payload, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        body["payload_text"] = received.payload.decode(errors="replace")
+    return body | {"properties": dict(received.properties), "retained": received.retained}
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _finding_text(finding: Finding) -> str:
+    from mli.delivery.one_line import one_line
+
+    where = one_line(f"{finding.topic} {finding.pipeline}")
+    which = f"{finding.first}" if finding.first == finding.last else f"{finding.first}–{finding.last}"
+    texts = {
+        "gap": f"gap: {which} did not come (yet)",
+        "late": f"late: {which} came after all",
+        "duplicate": f"duplicate: {which} came again",
+        "declared": f"declared: {which} dropped by the device ({one_line(finding.reason)})",
+        "restart": f"restart: a new spool begins at {which}",
+    }
+    return f"{where}: {texts[finding.kind]}"
+
+
+def _report(view: _View, check: GapCheck, reconnects: int) -> bool:
+    """Write the account; True when nothing is missing and something was checked."""
+    from mli.delivery.one_line import one_line
+
+    for name, account in check.streams().items():
+        view.note(f"{one_line(name)}: {_account_text(account)}")
+    total = check.total()
+    if reconnects:
+        view.note(f"the line to the broker was lost {reconnects} times; gaps may stem from that")
+    if total.unchecked:
+        view.note(
+            f"{total.unchecked} messages carry no id and could not be checked"
+            " (compact payload needs MQTT 5; or publish the full payload)"
+        )
+    if total.missing:
+        view.note(f"MISSING: {total.missing} of {total.received + total.missing + total.declared}")
+        return False
+    if not total.received:
+        view.note("nothing could be verified: no message with an id came")
+        return False
+    view.note(f"complete: {total.received} received, none missing")
+    return True
+
+
+def _account_text(account: Account) -> str:
+    text = (
+        f"{account.received} received, {account.missing} missing, {account.declared} declared dropped, "
+        f"{account.duplicates} duplicates, {account.late} late, {account.restarts} restarts"
+    )
+    gaps = ", ".join(f"{first}–{last}" if last > first else f"{first}" for first, last in account.gaps)
+    return f"{text}; missing: {gaps}" if gaps else text
