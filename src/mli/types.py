@@ -240,7 +240,8 @@ class OutputSpec:
 
     Attributes:
         kind: ``probabilities`` or ``logits`` (softmax is applied) of a classifier, shape (1, labels);
-            ``scores`` (1, boxes, labels) and ``boxes`` (1, boxes, 4: relative left, top, right, bottom) of a detector.
+            ``scores`` (1, boxes, labels) and ``boxes`` (1, boxes, 4; relative left, top, right, bottom) of a
+            detector.
     """
 
     name: str

@@ -6,9 +6,19 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from archive_bytes import Item, join_zip, pax, tar_header, tar_member, targz, targz_bytes, zip_bytes, zip_parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contract.archive_bytes import (
+    Item,
+    join_zip,
+    pax,
+    tar_header,
+    tar_member,
+    targz,
+    targz_bytes,
+    zip_bytes,
+    zip_parts,
+)
 
 from mli.errors import ArchiveRefused
 from mli.models.archive import ExtractLimits, extract

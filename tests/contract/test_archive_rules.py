@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from archive_bytes import (
+from tests.contract.archive_bytes import (
     HARDLINK,
     Item,
     ZipParts,

@@ -99,7 +99,7 @@ def _frames(rows: list[Record]) -> Table:
         ("confidence", {"width": 28}),
         ("latency", {"justify": "right", "width": 9}),
     ):
-        table.add_column(name, header_style="dim", no_wrap=True, **options)  # type: ignore[arg-type]
+        table.add_column(name, header_style="dim", no_wrap=True, **options)
     for record in rows:
         seen = record.predictions[0] if record.predictions else None
         right = seen is not None and seen.label == record.truth

@@ -26,28 +26,28 @@ def pack(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="One .onnx or .tflite, one labels file, images (they become golden samples), other files."
+            help="One .onnx or .tflite, one labels file, photos (they become golden samples), others."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--output-file", help="The archive to write: X.zip or X.tar.gz.")],
     name: Annotated[str | None, typer.Option(help="[default: the model file's name]")] = None,
     version: Annotated[str, typer.Option(help="Of the model.")] = "1",
     size: Annotated[
-        str | None, typer.Option(help="Input size, WIDTHxHEIGHT, where the model leaves it open.")
+        str | None, typer.Option(help="Input size, as 224x224, where the model leaves it open.")
     ] = None,
     resize: Annotated[str | None, typer.Option(help="stretch, letterbox or crop.")] = None,
     interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic, area or lanczos.")] = None,
     color: Annotated[str | None, typer.Option(help="RGB, BGR or gray.")] = None,
     layout: Annotated[str | None, typer.Option(help="NCHW or NHWC, where the shape does not tell.")] = None,
     mean: Annotated[
-        str | None, typer.Option(help="x = (pixel - mean) * scale; one value or one a channel: 127,127,127.")
+        str | None, typer.Option(help="x = (pixel - mean) * scale; one value, or one a channel: 124,117,104.")
     ] = None,
     scale: Annotated[str | None, typer.Option(help="As --mean: 0.0078125.")] = None,
     pad: Annotated[int | None, typer.Option(help="Pixel value of letterbox borders.")] = None,
     logits: Annotated[bool, typer.Option("--logits", help="The output is before softmax.")] = False,
     output: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=probabilities|logits|scores|boxes, for models with several outputs."),
+        typer.Option(help="NAME=probabilities|logits|scores|boxes, where there are several."),
     ] = None,
     background: Annotated[str | None, typer.Option(help="Label that means: no object.")] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of golden confidences.")] = 0.02,
@@ -109,7 +109,7 @@ def inspect(
         best = f"{sample.expected[0].label} {sample.expected[0].confidence:.1%}" if sample.expected else "nothing"
         print(f"  golden   {sample.image}: {best}, within {sample.tolerance:g}")
     for member in report.files:
-        print(f"  file     {member.path}  {member.bytes:,} bytes")
+        print(f"  file     {member.path}  {member.size:,} bytes")
     if problem is not None:
         typer.echo(f"mli: {problem}", err=True)
 

@@ -36,6 +36,7 @@ class Running:
         self._as_json = as_json
         self._person = person
         self._several = len(settings.deployment.pipelines) > 1
+        self._frames = 0
         self._skipped = 0
         self.core: Core | None = None
         self._makers: dict[str, Any] = {}
@@ -99,7 +100,10 @@ class Running:
         for outcome in record.outcomes:
             if outcome.fired:
                 self.note(f"rule {outcome.rule} fired: {outcome.reason} in {record.image_name}")
-        if record.sequence is None or self.settings.device.mqtt is None:
+        if record.sequence is None:
+            return
+        self._frames += 1
+        if self.settings.device.mqtt is None:
             return
         if self._as_json:
             self.write(json.dumps(self.full_object(record)))
@@ -154,14 +158,13 @@ class Running:
         status = core.status()
         for error in errors:
             print(f"mli: {error}", file=sys.stderr)
-        frames = sum(item.counters.frames for item in status.pipelines)
         drain = status.drain
-        summary = f"{drain.delivered} messages delivered"
+        summary = f"{self._frames} frames, {drain.delivered} messages delivered"
         if drain.latency_p50_ms is not None:
             summary += f", {drain.latency_p50_ms:.1f} ms from frame to delivery (p99 {drain.latency_p99_ms:.1f} ms)"
         if self._skipped:
             summary += f", {self._skipped} images skipped"
-        self.note(f"{summary}; {frames} frames since this queue began")
+        self.note(summary)
         if not delivered_all:
             reason = f": {drain.sink.last_error}" if drain.sink.last_error else ""
             self.note(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_files import FILES, MANIFEST, make_tar, make_zip, members
+from tests.unit.models.model_files import FILES, MANIFEST, make_tar, make_zip, members
 
 from mli.errors import ArchiveRefused
 from mli.models.manifest import Manifest

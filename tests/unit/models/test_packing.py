@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from model_files import FILES, MANIFEST, make_zip, members
+from tests.unit.models.model_files import FILES, MANIFEST, make_zip, members
 
 from mli.errors import ArchiveRefused, UsageError
 from mli.models.packing import verify, write_archive

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from model_files import FILES, MANIFEST, make_tar, make_zip
+from tests.unit.models.model_files import FILES, MANIFEST, make_tar, make_zip
 
 from mli.errors import ArchiveRefused, RetryError
 from mli.models.members import ExtractLimits
