@@ -381,7 +381,7 @@ def _library_tar(form: int) -> bytes:
     with tarfile.open(fileobj=stream, mode="w:gz", format=form) as archive:
         for name in ("model.onnx", "long/" + "n" * 180):
             info = tarfile.TarInfo(name)
-            info.size, info.mtime = len(GOOD.data), 1.5  # type: ignore[assignment]
+            info.size, info.mtime = len(GOOD.data), 1.5
             archive.addfile(info, io.BytesIO(GOOD.data))
     return stream.getvalue()
 

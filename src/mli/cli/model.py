@@ -109,7 +109,7 @@ def inspect(
         best = f"{sample.expected[0].label} {sample.expected[0].confidence:.1%}" if sample.expected else "nothing"
         print(f"  golden   {sample.image}: {best}, within {sample.tolerance:g}")
     for member in report.files:
-        print(f"  file     {member.path}  {member.size:,} bytes")
+        print(f"  file     {member.path}  {member.size_bytes:,} bytes")
     if problem is not None:
         typer.echo(f"mli: {problem}", err=True)
 

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +38,8 @@ __all__ = [
 # Files whose bytes are on their way to the disk while the next ones are unpacked.
 _PENDING_FILES = 32
 _SYNC_THREADS = 4
+# A long file starts its way to the disk while it is still inflated.
+_EARLY_SYNC_BYTES = 16 * 1024 * 1024
 _BACKGROUND_BYTES = 128 * 1024
 _PENDING_CHUNKS = 8
 _OTHER_KINDS = (
@@ -247,16 +249,23 @@ class _Writer:
             descriptor = self._create(path)
         except OSError as error:
             raise self._failed(path, error) from error
+        early: Future[None] | None = None
+        unsynced = 0
         try:
             for chunk in chunks:
                 digest.update(chunk)
-                count += len(chunk)
                 self._write_all(descriptor, chunk, path)
+                count += len(chunk)
+                unsynced += len(chunk)
+                if unsynced >= _EARLY_SYNC_BYTES and (early is None or early.done()):
+                    early, unsynced = self._pool.submit(self._sync, descriptor, path, early), 0
             sha256 = digest.finish()
         except BaseException:
+            if early is not None:
+                wait([early])  # it uses the descriptor
             os.close(descriptor)
             raise
-        self._syncing.append(self._pool.submit(self._sync, descriptor, path))
+        self._syncing.append(self._pool.submit(self._sync_and_close, descriptor, path, early))
         self.members.append(Member(path, count, sha256))
 
     def _create(self, path: str) -> int:
@@ -285,11 +294,17 @@ class _Writer:
         except OSError as error:
             raise self._failed(path, error) from error
 
-    def _sync(self, descriptor: int, path: str) -> None:
+    def _sync(self, descriptor: int, path: str, earlier: Future[None] | None) -> None:
+        if earlier is not None:
+            earlier.result()  # the kernel tells a failed write once; a later sync would not
         try:
             os.fsync(descriptor)
         except OSError as error:
             raise self._failed(path, error) from error
+
+    def _sync_and_close(self, descriptor: int, path: str, earlier: Future[None] | None) -> None:
+        try:
+            self._sync(descriptor, path, earlier)
         finally:
             os.close(descriptor)
 
