@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mosquitto_process import accepts, until
+from tests.fixtures.brokers import is_listening, wait_until
 
 from mli.config.settings import MqttSettings
 from mli.delivery.embedded_broker import EmbeddedBroker
@@ -86,8 +86,8 @@ def test_it_serves_others_while_one_client_says_nothing() -> None:
 
 def test_leaving_the_context_ends_it() -> None:
     with EmbeddedBroker() as broker:
-        assert accepts(broker.port)
-    assert not accepts(broker.port)
+        assert is_listening(broker.port)
+    assert not is_listening(broker.port)
 
 
 def test_it_does_not_survive_a_killed_parent() -> None:
@@ -98,10 +98,10 @@ def test_it_does_not_survive_a_killed_parent() -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     port = int(parent.stdout.readline())
-    assert accepts(port)
+    assert is_listening(port)
     parent.kill()
     parent.wait()
-    until(lambda: not accepts(port), "the broker's end")
+    wait_until(lambda: not is_listening(port), "the broker's end")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

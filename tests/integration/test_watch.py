@@ -6,11 +6,11 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mosquitto_process import Mosquitto, mosquitto
+from tests.fixtures.brokers import Certificates, Mosquitto, free_port
 
 from mli.config.settings import MqttSettings
 from mli.delivery.gap_check import GapCheck
@@ -54,15 +54,35 @@ class Watch:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path) as running:
-        yield running
+def broker(make_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
+    return make_mosquitto()
+
+
+def url(broker: Mosquitto) -> str:
+    return f"mqtt://127.0.0.1:{broker.port}"
+
+
+def publish(broker: Mosquitto, topic: str, payload: str, *more: str) -> None:
+    """Publish with QoS 1; returns once the broker has acknowledged."""
+    command = ["mosquitto_pub", "-p", str(broker.port), "-q", "1", "-t", topic, "-m", payload, *more]
+    if broker.certificates:
+        found = broker.certificates
+        command += ["--cafile", str(found.ca), "--cert", str(found.client), "--key", str(found.client_key)]
+    subprocess.run(command, check=True)
+
+
+def publish_compact(broker: Mosquitto, topic: str, sequence: int) -> None:
+    """A compact prediction with MQTT 5 user properties, as mli publishes it."""
+    told = {"id": f"ab12cd34-main-{sequence}", "sequence": str(sequence)}
+    properties = [part for pair in told.items() for part in ("-D", "publish", "user-property", *pair)]
+    payload = '[{"confidence": "0.21719395", "prediction": "can"}]'
+    publish(broker, topic, payload, "-V", "5", *properties)
 
 
 def test_a_line_shows_time_thing_label_confidence_and_image(broker: Mosquitto) -> None:
-    watch = Watch("--broker", broker.url, "--count", "1")
+    watch = Watch("--broker", url(broker), "--count", "1")
     payload = '[{"confidence": "0.87", "prediction": "plastic bottle", "image_name": "0001.jpg"}]'
-    broker.publish(TOPIC, payload)
+    publish(broker, TOPIC, payload)
     code, output, _ = watch.end()
     assert code == 0
     assert output.count("\n") == 1
@@ -72,8 +92,8 @@ def test_a_line_shows_time_thing_label_confidence_and_image(broker: Mosquitto) -
 
 def test_json_lines_carry_topic_time_payload_and_properties(broker: Mosquitto) -> None:
     watch = Watch("--broker", f"127.0.0.1:{broker.port}", "--count", "2", "--json")
-    broker.publish_compact(TOPIC, 7)
-    broker.publish(TOPIC, "no JSON \x1b[2J")
+    publish_compact(broker, TOPIC, 7)
+    publish(broker, TOPIC, "no JSON \x1b[2J")
     code, output, _ = watch.end()
     first, second = map(json.loads, output.splitlines())
     assert code == 0
@@ -85,11 +105,11 @@ def test_json_lines_carry_topic_time_payload_and_properties(broker: Mosquitto) -
 
 
 def test_hostile_payloads_and_topics_cannot_command_the_terminal(broker: Mosquitto) -> None:
-    watch = Watch("--broker", broker.url, "--count", "4")
-    broker.publish(TOPIC, "\x1b]0;owned\x07 not JSON")
-    broker.publish(TOPIC, '[{"confidence": "NaN", "prediction": "\\u001b[31mred\\u202e\\nline"}]')
-    broker.publish(TOPIC, "[" * 100_000)
-    broker.publish(TOPIC, '{"predictions": [{"label": 5, "confidence": 1e999}]}')
+    watch = Watch("--broker", url(broker), "--count", "4")
+    publish(broker, TOPIC, "\x1b]0;owned\x07 not JSON")
+    publish(broker, TOPIC, '[{"confidence": "NaN", "prediction": "\\u001b[31mred\\u202e\\nline"}]')
+    publish(broker, TOPIC, "[" * 100_000)
+    publish(broker, TOPIC, '{"predictions": [{"label": 5, "confidence": 1e999}]}')
     code, output, _ = watch.end()
     assert code == 0
     assert output.count("\n") == 4
@@ -98,9 +118,9 @@ def test_hostile_payloads_and_topics_cannot_command_the_terminal(broker: Mosquit
 
 
 def test_verify_ends_with_0_when_nothing_is_missing(broker: Mosquitto) -> None:
-    watch = Watch("--broker", broker.url, "--count", "4", "--verify")
+    watch = Watch("--broker", url(broker), "--count", "4", "--verify")
     for sequence in (10, 11, 13, 12):
-        broker.publish_compact(TOPIC, sequence)
+        publish_compact(broker, TOPIC, sequence)
     code, _, errors = watch.end()
     assert code == 0, errors
     assert "late: 12 came after all" in errors
@@ -108,9 +128,9 @@ def test_verify_ends_with_0_when_nothing_is_missing(broker: Mosquitto) -> None:
 
 
 def test_verify_names_what_is_missing_and_ends_with_1(broker: Mosquitto) -> None:
-    watch = Watch("--broker", broker.url, "--count", "4", "--verify")
+    watch = Watch("--broker", url(broker), "--count", "4", "--verify")
     for sequence in (1, 2, 2, 6):
-        broker.publish_compact(TOPIC, sequence)
+        publish_compact(broker, TOPIC, sequence)
     code, _, errors = watch.end()
     assert code == 1
     assert "gap: 3–5 did not come (yet)" in errors
@@ -120,11 +140,11 @@ def test_verify_names_what_is_missing_and_ends_with_1(broker: Mosquitto) -> None
 
 
 def test_verify_takes_a_declared_drop_for_explained(broker: Mosquitto) -> None:
-    watch = Watch("--broker", broker.url, "--count", "3", "--verify")
-    broker.publish_compact(TOPIC, 1)
+    watch = Watch("--broker", url(broker), "--count", "3", "--verify")
+    publish_compact(broker, TOPIC, 1)
     told = {"pipeline": "main", "from": 2, "to": 4, "count": 3, "reason": "the spool was full"}
-    broker.publish(f"{TOPIC}/dropped", json.dumps({"dropped": told}))
-    broker.publish_compact(TOPIC, 5)
+    publish(broker, f"{TOPIC}/dropped", json.dumps({"dropped": told}))
+    publish_compact(broker, TOPIC, 5)
     code, output, errors = watch.end()
     assert code == 0, errors
     assert "dropped 3 of 2–4: the spool was full" in output
@@ -132,8 +152,8 @@ def test_verify_takes_a_declared_drop_for_explained(broker: Mosquitto) -> None:
 
 
 def test_verify_does_not_call_the_uncheckable_complete(broker: Mosquitto) -> None:
-    watch = Watch("--broker", broker.url, "--count", "1", "--verify")
-    broker.publish(TOPIC, '[{"confidence": "0.5", "prediction": "can"}]')
+    watch = Watch("--broker", url(broker), "--count", "1", "--verify")
+    publish(broker, TOPIC, '[{"confidence": "0.5", "prediction": "can"}]')
     code, _, errors = watch.end()
     assert code == 1
     assert "carry no id" in errors
@@ -141,15 +161,15 @@ def test_verify_does_not_call_the_uncheckable_complete(broker: Mosquitto) -> Non
 
 
 def test_too_few_messages_in_time_is_a_failure(broker: Mosquitto) -> None:
-    code, output, errors = Watch("--broker", broker.url, "--count", "1", "--timeout", "0.2").end()
+    code, output, errors = Watch("--broker", url(broker), "--count", "1", "--timeout", "0.2").end()
     assert (code, output) == (1, "")
     assert "only 0 of 1 messages came in time" in errors
 
 
 @pytest.mark.parametrize("more", [[], ["--verify"]])
 def test_ctrl_c_ends_with_130_and_the_account(broker: Mosquitto, more: list[str]) -> None:
-    watch = Watch("--broker", broker.url, *more)
-    broker.publish_compact(TOPIC, 1)
+    watch = Watch("--broker", url(broker), *more)
+    publish_compact(broker, TOPIC, 1)
     assert "can" in watch.line()
     watch.process.send_signal(signal.SIGINT)
     code, _, errors = watch.end()
@@ -159,19 +179,19 @@ def test_ctrl_c_ends_with_130_and_the_account(broker: Mosquitto, more: list[str]
 
 
 def test_a_reader_that_has_enough_is_no_error(broker: Mosquitto) -> None:
-    watch = Watch("--broker", broker.url)
-    broker.publish_compact(TOPIC, 1)
+    watch = Watch("--broker", url(broker))
+    publish_compact(broker, TOPIC, 1)
     watch.line()
     assert watch.process.stdout is not None
     watch.process.stdout.close()
-    broker.publish_compact(TOPIC, 2)
+    publish_compact(broker, TOPIC, 2)
     assert watch.process.stderr is not None
     assert watch.process.stderr.read() == ""
     assert watch.process.wait() == 0
 
 
-def test_no_broker_is_said_at_once(tmp_path: Path) -> None:
-    unused = Mosquitto(tmp_path).url
+def test_no_broker_is_said_at_once() -> None:
+    unused = f"mqtt://127.0.0.1:{free_port()}"
     done = subprocess.run([sys.executable, "-c", MAIN, "--broker", unused], capture_output=True, text=True)
     assert done.returncode == 1
     assert "The MQTT broker cannot be reached." in done.stderr
@@ -179,23 +199,35 @@ def test_no_broker_is_said_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_password_is_refused_and_not_shown(tmp_path: Path) -> None:
-    (tmp_path / "passwords").touch()
-    subprocess.run(["mosquitto_passwd", "-b", str(tmp_path / "passwords"), "me", "right/word"], check=True)
-    (tmp_path / "password").write_text("right/word\n")
-    with mosquitto(tmp_path, f"allow_anonymous false\npassword_file {tmp_path / 'passwords'}\nuser root") as broker:
-        url = f"mqtt://me:wrong-one@127.0.0.1:{broker.port}"
-        done = subprocess.run([sys.executable, "-c", MAIN, "--broker", url], capture_output=True, text=True)
-        assert done.returncode == 1
-        assert "The broker refused the connection." in done.stderr
-        assert "wrong-one" not in done.stdout + done.stderr
-        watch = Watch("--broker", f"mqtt://me:right%2Fword@127.0.0.1:{broker.port}", "--timeout", "0.1")
-        assert watch.end()[0] == 0
-        secret = str(tmp_path / "password")
-        assert (
-            Watch("--broker", broker.url, "--username", "me", "--password-file", secret, "--timeout", "0.1").end()[0]
-            == 0
-        )
+def test_a_wrong_password_is_refused_and_not_shown(make_mosquitto: Callable[..., Mosquitto], tmp_path: Path) -> None:
+    passwords, secret = tmp_path / "passwords", tmp_path / "secret"
+    passwords.touch()
+    subprocess.run(["mosquitto_passwd", "-b", str(passwords), "me", "right/word"], check=True)
+    secret.write_text("right/word\n")
+    broker = make_mosquitto(extra=f"allow_anonymous false\npassword_file {passwords}")
+    wrong = f"mqtt://me:wrong-one@127.0.0.1:{broker.port}"
+    done = subprocess.run([sys.executable, "-c", MAIN, "--broker", wrong], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "The broker refused the connection." in done.stderr
+    assert "wrong-one" not in done.stdout + done.stderr
+    in_url = Watch("--broker", f"mqtt://me:right%2Fword@127.0.0.1:{broker.port}", "--timeout", "0.1")
+    assert in_url.end()[0] == 0
+    in_file = Watch("--broker", url(broker), "--username", "me", "--password-file", str(secret), "--timeout", "0.1")
+    assert in_file.end()[0] == 0
+
+
+def test_tls_with_a_client_certificate(make_mosquitto: Callable[..., Mosquitto], certificates: Certificates) -> None:
+    broker = make_mosquitto(certificates=certificates)
+    address = ["--broker", f"localhost:{broker.port}", "--ca", str(certificates.ca)]
+    pair = ["--cert", str(certificates.client), "--key", str(certificates.client_key)]
+    watch = Watch(*address, *pair, "--count", "1")
+    publish_compact(broker, TOPIC, 1)
+    assert watch.end()[0] == 0
+    address[-1] = str(certificates.other_ca)
+    done = subprocess.run([sys.executable, "-c", MAIN, *address, *pair], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "No secure connection to the MQTT broker could be made." in done.stderr
+    assert "not trusted by" in done.stderr
 
 
 def test_a_wrong_address_is_wrong_usage() -> None:
@@ -211,15 +243,15 @@ def test_a_subscription_outlives_its_brokers_restart(broker: Mosquitto) -> None:
     check = GapCheck()
     with Subscription(settings, ["mli/predictions/#"]) as subscription:
         assert subscription.protocol == "MQTT 5"
-        broker.publish_compact(TOPIC, 1)
+        publish_compact(broker, TOPIC, 1)
         first = subscription.receive(30)
-        broker.kill()
+        broker.stop(signal.SIGKILL)
         broker.start()
         # Published until one arrives: the subscription comes back in its own time.
         second, sequence = None, 1
         while second is None:
             sequence += 1
-            broker.publish_compact(TOPIC, sequence)
+            publish_compact(broker, TOPIC, sequence)
             second = subscription.receive(0.2)
         assert subscription.reconnects == 1
     assert first is not None
@@ -240,6 +272,6 @@ def test_a_session_over_a_lost_line_misses_nothing(broker: Mosquitto) -> None:
         assert isinstance(line, socket.socket)
         line.shutdown(socket.SHUT_RDWR)
         for sequence in range(1, 21):
-            broker.publish_compact(TOPIC, sequence)
+            publish_compact(broker, TOPIC, sequence)
         came = [subscription.receive(30) for _ in range(20)]
     assert [int(received.properties["sequence"]) for received in came if received] == list(range(1, 21))

@@ -101,7 +101,8 @@ class ActionRunner:
         self._log = log or logging.getLogger(__name__)
         self._on_outcome = on_outcome
         self._counts: Counter[ActionState] = Counter()
-        self._counts_lock = threading.Lock()
+        self._held: set[int] = set()
+        self._lock = threading.Lock()
         self._stopped = False
         self._drops = _Drops(self)
         self._lanes = {name: _Lane(self, name, command, max_waiting) for name, command in commands.items()}
@@ -111,8 +112,15 @@ class ActionRunner:
             thread.start()
 
     def submit(self, firings: Sequence[StoredFiring]) -> None:
-        """Take firings in frame order and return at once; nothing here waits for a command or for the disk."""
+        """Take firings in frame order and return at once; nothing here waits for a command or for the disk.
+
+        One that is already held is passed over, so the caller may hand over all that are pending each time.
+        """
         for stored in firings:
+            with self._lock:
+                if stored.id in self._held:
+                    continue
+                self._held.add(stored.id)
             name = stored.firing.command
             if name not in self._lanes:
                 self._drops.put(stored, f"this device's own file names no command {one_line(name)!r}")
@@ -123,7 +131,7 @@ class ActionRunner:
 
     def counts(self) -> dict[ActionState, int]:
         """How many firings ended in each state since this runner was made."""
-        with self._counts_lock:
+        with self._lock:
             return {state: self._counts[state] for state in ("ran", "failed", "timed_out", "dropped")}
 
     def stop(self, timeout_s: float) -> None:
@@ -173,8 +181,12 @@ class ActionRunner:
             self._at_edge(lambda: callback(outcome), "its outcome cannot be told")
 
     def _count(self, state: ActionState) -> None:
-        with self._counts_lock:
+        with self._lock:
             self._counts[state] += 1
+
+    def _release(self, stored: StoredFiring) -> None:
+        with self._lock:
+            self._held.discard(stored.id)
 
     def _at_edge(self, call: Callable[[], object], problem: str) -> None:
         """Call out of a thread that must live on; a failure is logged with its cause."""
@@ -226,6 +238,7 @@ class _Lane(threading.Thread):
                     return
                 since, stored = self._waiting.popleft()
             self._runner._at_edge(lambda s=stored, t=since: self._act(s, t), "a firing was lost")  # type: ignore[misc]
+            self._runner._release(stored)
 
     def _act(self, stored: StoredFiring, since: float) -> None:
         runner = self._runner
@@ -284,6 +297,7 @@ class _Drops(threading.Thread):
                     return
                 stored, reason = self._waiting.popleft()
             self._runner._end(stored, "dropped", reason)
+            self._runner._release(stored)
 
 
 def _judge(result: CommandResult, timeout_s: float) -> tuple[ActionState, str]:

@@ -19,10 +19,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from mli.delivery.gap_check import Account, Finding, GapCheck
 from mli.delivery.received import Drops, Identity, Predictions, Received, Unreadable, identify, parse_payload
-from mli.errors import MliError, RefusedError, RetryError, StopError
+from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
+from mli.errors import MliError, RefusedError, RetryError
 
 if TYPE_CHECKING:
-    from mli.config.settings import MqttSettings, TlsSettings
+    from mli.config.settings import MqttSettings
 
 __all__ = [
     "Account",
@@ -147,8 +148,8 @@ class Subscription:
             client.connect(settings.host, settings.port, settings.keepalive_s, properties=properties)
         except ssl.SSLError as error:
             return self._untrusted(error)
-        except (OSError, ValueError) as error:
-            return self._unreachable(str(error), error)
+        except OSError as error:
+            return self._unreachable(describe_connect_error(error, settings), error)
         client.loop_start()
         try:
             return self._first_answer.get(timeout=settings.connect_timeout_s)
@@ -168,7 +169,7 @@ class Subscription:
         if settings.username is not None:
             client.username_pw_set(settings.username, settings.password)
         if settings.tls is not None:
-            client.tls_set_context(_tls_context(settings.tls))
+            client.tls_set_context(tls_context(settings.tls))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -251,7 +252,7 @@ class Subscription:
         error = RefusedError(
             "No secure connection to the MQTT broker could be made.",
             where=self._address(),
-            got=str(cause),
+            got=describe_connect_error(cause, self._settings),
             remedy="Give the CA that signed the broker's certificate, the host name that is in it, and the TLS port.",
         )
         error.__cause__ = cause
@@ -260,20 +261,3 @@ class Subscription:
     def _address(self) -> str:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"{'mqtt' if self._settings.tls is None else 'mqtts'}://{host}:{self._settings.port}"
-
-
-def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_path)
-        if tls.certificate_path is not None:
-            context.load_cert_chain(tls.certificate_path, tls.private_key_path)
-        if tls.alpn is not None:
-            context.set_alpn_protocols([tls.alpn])
-    except (OSError, ssl.SSLError) as error:
-        raise StopError(
-            "A certificate or key for the broker cannot be used.",
-            where=", ".join(path for path in (tls.ca_path, tls.certificate_path, tls.private_key_path) if path),
-            expected="readable PEM files, and the key that belongs to the certificate",
-            got=str(error),
-        ) from error
-    return context

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from mli.config.settings import CommandSettings
+from mli.config.settings import CommandSettings, SpoolSettings
 from mli.delivery.actions import ActionOutcome, ActionRunner, ActionState
+from mli.delivery.spool import Spool
 from mli.errors import RetryError
-from mli.types import Firing
+from mli.types import Counters, Firing, Record
 
 PYTHON = sys.executable
 JAMMED = "import sys; print('jam\\nbelt \\x1b[31mstuck', file=sys.stderr); sys.exit(3)"
@@ -283,11 +284,40 @@ def test_a_start_that_cannot_be_recorded_runs_nothing(tmp_path: Path, caplog: py
 
 def test_a_firing_that_was_started_before_is_not_run_again(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with running({"act": python("import sys; open(sys.argv[1], 'a').write('x')", str(log))}) as (runner, outcomes, store):
-        runner.submit([firing(1), firing(1), firing(2)])
+    with running({"act": python("import sys; open(sys.argv[1], 'a').write('x')", str(log))}) as (
+        runner,
+        outcomes,
+        store,
+    ):
+        runner.submit([firing(1), firing(1)])
+        outcomes.wait_for(1)
+        runner.submit([firing(1), firing(2)])
         outcomes.wait_for(2)
     assert log.read_text() == "xx"
     assert store.started() == [1, 2]
+
+
+def test_with_the_real_spool_a_crash_after_the_start_never_runs_it_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    path = tmp_path / "spool.db"
+    commands = {"act": python("import os, sys; open(sys.argv[1], 'a').write(os.environ['MLI_IMAGE_NAME'])", str(log))}
+    spool = Spool(path, SpoolSettings(), sink="stdout")
+    firings = tuple(firing(image_name=name).firing for name in "abc")
+    spool.put([Record(1, "main", 1, None, False, Counters(), firings=firings)])
+    crashed, *_ = spool.pending_firings()
+    assert spool.start_firing(crashed.id)
+    spool.close()
+    spool = Spool(path, SpoolSettings(), sink="stdout")
+    outcomes = Outcomes()
+    runner = ActionRunner(spool, commands, on_outcome=outcomes)
+    runner.submit([crashed, *spool.pending_firings()])
+    runner.submit(spool.pending_firings())
+    outcomes.wait_for(2)
+    runner.stop(30.0)
+    states = [(stored.firing.image_name, stored.state) for stored in spool.recent_firings(10)]
+    spool.close()
+    assert log.read_text() == "bc"
+    assert states == [("c", "ran"), ("b", "ran"), ("a", "unknown")]
 
 
 def test_one_at_a_time_in_frame_order_and_the_oldest_leaves_a_full_queue(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import random
 import ssl
 import threading
+from dataclasses import replace
 
 from mli.config.settings import MqttSettings
 from mli.delivery.sinks.mqtt_connection import End, MqttConnection, Protocol
@@ -17,6 +18,7 @@ from mli.errors import MliError, StopError
 log = logging.getLogger(__name__)
 
 GOOD_AFTER_S = 10.0  # a connection that lived so long, or carried a message, was a good one
+SHORT_LIVES = 3  # in a row: then it is no accident
 JOIN_S = 2.0
 
 
@@ -50,6 +52,7 @@ class MqttSink:
         self._used: Protocol | None = None
         self._last_error: str | None = None
         self._said: str | None = None
+        self._short_lives = 0
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     @property
@@ -120,10 +123,22 @@ class MqttSink:
         was_connected = self._connection is not None
         self._connection = None  # before the listener hears of it: it must see an empty window
         if end.kind != "closed":
+            end = self._explain(end)
             self._last_error = end.reason
             if was_connected:
                 self._listener.disconnected(end.reason)
         return end
+
+    def _explain(self, end: End) -> End:
+        """Many brokers do not say why they close a connection that a twin's has replaced."""
+        if end.kind != "lost" or end.answered or end.seconds >= GOOD_AFTER_S:
+            self._short_lives = 0
+            return end
+        self._short_lives += 1
+        if self._short_lives < SHORT_LIVES or not self._settings.client_id:
+            return end
+        hint = f"; does another client use the id {self._settings.client_id!r}? Then each ends the other's connection"
+        return replace(end, reason=end.reason + hint)
 
     def _accepted(self, connection: MqttConnection) -> None:
         assert self._listener is not None
@@ -174,6 +189,7 @@ class MqttSink:
     def _pause(self, end: End) -> None:
         if end.answered or end.seconds >= GOOD_AFTER_S:
             self._pause_s = self._min_s
+            self._said = None
         if end.reason != self._said:
             self._said = end.reason
             log.warning("%s. Predictions are kept; connecting is tried again for ever.", end.reason)

@@ -21,6 +21,7 @@ from mli.config.settings import MqttSettings
 from mli.delivery.sinks.mqtt_options import (
     PERMANENT_PUBLISH_CODES,
     RETRYABLE_FROM,
+    SESSION_TAKEN_OVER,
     UNSUPPORTED_PROTOCOL,
     describe_connect_error,
     meaning,
@@ -176,7 +177,7 @@ class MqttConnection:
             if self._closing:
                 return End("closed")
             if result != MQTTErrorCode.MQTT_ERR_SUCCESS or self._ended_by_broker:
-                return self._end(self._last_error or mqtt.error_string(result))
+                return self._end(self._last_error or mqtt.error_string(result).rstrip("."))
             if self._connack is None and time.monotonic() > deadline:
                 return End(
                     "failed",
@@ -247,8 +248,8 @@ class MqttConnection:
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._ended_by_broker = f"the broker ended it: {meaning(int(reason.value))}"
-            if reason.value == 142:
-                self._ended_by_broker += f"; is another device running as {self._settings.client_id!r}?"
+            if reason.value == SESSION_TAKEN_OVER:
+                self._ended_by_broker += f": {self._settings.client_id!r}"
 
     def _take_log(self, _client: object, _data: object, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:

@@ -149,7 +149,7 @@ def _cast_shadow(scene: Plane, patch: Patch, corner: tuple[int, int], light: Lig
         cut = cover[rows.start - top :, columns.start - left :][: target.shape[0], : target.shape[1]]
         np.maximum(target[: cut.shape[0], : cut.shape[1]], cut, out=target[: cut.shape[0], : cut.shape[1]])
     soft = cv2.GaussianBlur(small, (0, 0), 0.7 + 0.02 * reach)[pad // 2 : -pad // 2, pad // 2 : -pad // 2]
-    dark = tinted(soft, [channel * (1 - 0.5 * light.ambient) for channel in patch.shadow])
+    dark = tinted(np.asarray(soft, np.float32), [channel * (1 - 0.5 * light.ambient) for channel in patch.shadow])
     scene *= np.asarray(cv2.resize(1 - dark, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.float32)
 
 

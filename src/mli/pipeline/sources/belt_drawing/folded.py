@@ -186,18 +186,29 @@ def _page(rng: np.random.Generator) -> Canvas:
                 cv2.line(page, (left, y), (left + wide - 6 - int(rng.integers(0, 6)), y), (130, 128, 126), 1)
         left, top = int(rng.integers(6, 50)), int(rng.integers(24, 90))
         tone = rng.uniform(60, 190, 3) if chance(rng, 0.4) else np.full(3, rng.uniform(90, 160))
-        cv2.rectangle(page, (left, top), (left + int(rng.integers(26, 56)), top + int(rng.integers(20, 44))), tone.tolist(), -1)
+        cv2.rectangle(
+            page, (left, top), (left + int(rng.integers(26, 56)), top + int(rng.integers(20, 44))), tone.tolist(), -1
+        )
     elif kind <= 3:  # letter, form, notebook
         step = int(rng.integers(5, 9))
         for y in range(int(rng.integers(10, 30)), 152, step):
             if chance(rng, 0.86):
                 cv2.line(page, (12, y), (int(rng.integers(60, 110)), y), ink, 1)
         if chance(rng, 0.4):
-            cv2.rectangle(page, (12, 8), (40, 20), bgr255(pick(rng, ((0.7, 0.3, 0.1), (0.2, 0.2, 0.7), (0.3, 0.5, 0.2)))), -1)
+            cv2.rectangle(
+                page, (12, 8), (40, 20), bgr255(pick(rng, ((0.7, 0.3, 0.1), (0.2, 0.2, 0.7), (0.3, 0.5, 0.2)))), -1
+            )
     return page
 
 
-_PAPERS = ((0.93, 0.94, 0.94), (0.90, 0.93, 0.94), (0.80, 0.86, 0.88), (0.74, 0.80, 0.82), (0.95, 0.95, 0.93), (0.72, 0.88, 0.92))
+_PAPERS = (
+    (0.93, 0.94, 0.94),
+    (0.90, 0.93, 0.94),
+    (0.80, 0.86, 0.88),
+    (0.74, 0.80, 0.82),
+    (0.95, 0.95, 0.93),
+    (0.72, 0.88, 0.92),
+)
 
 
 def _outline(rng: np.random.Generator, crumpled: bool, torn: bool) -> Points:
@@ -235,12 +246,17 @@ def draw_paper(rng: np.random.Generator, light: Light) -> Patch:
     curl = (np.float32(9 * depth) * gx + 4 * waves, np.float32(9 * depth) * gy - 4 * waves)
     u, v = (x * cos + y * sin) + curl[0], (y * cos - x * sin) + curl[1]
     color: Any = cv2.remap(
-        _page(rng), u * np.float32(58 / half_w) + 60, v * np.float32(78 / half_h) + 80, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        _page(rng),
+        u * np.float32(58 / half_w) + 60,
+        v * np.float32(78 / half_h) + 80,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
     ) * np.float32(1 / 255)
     outline = _outline(rng, crumpled, chance(rng, 0.4)) * (half_w, half_h)
     rotated = np.stack([outline[:, 0] * cos - outline[:, 1] * sin, outline[:, 0] * sin + outline[:, 1] * cos], 1)
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [((rotated + (width // 2, height // 2)) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    middle = np.array((width // 2, height // 2))
+    cv2.fillPoly(mask, [((rotated + middle) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     cover = mask * np.float32(1 / 255)
     slope = np.float32(light.main[0]) * gx + np.float32(light.main[1]) * gy
     shade = np.float32(0.86) + np.float32(0.34 * depth) * slope + np.float32(0.05) * waves
@@ -248,4 +264,8 @@ def draw_paper(rng: np.random.Generator, light: Light) -> Patch:
         rho = np.sqrt(x * x + y * y) * np.float32(1 / half_h)
         shade = shade * (np.float32(1.05) - np.float32(0.35) * rho * rho)
     shade = np.clip(shade * np.float32(0.75 + 0.35 * light.ambient), 0.25, 1.08)
-    return opaque(color * spread(np.asarray(shade, np.float32)), np.asarray(cover, np.float32), half_h * 0.7 if crumpled else rng.uniform(2, 7))
+    return opaque(
+        color * spread(np.asarray(shade, np.float32)),
+        np.asarray(cover, np.float32),
+        half_h * 0.7 if crumpled else rng.uniform(2, 7),
+    )

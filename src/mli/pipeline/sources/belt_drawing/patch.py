@@ -141,10 +141,10 @@ def artwork(rng: np.random.Generator, height: int = 96, width: int = 192) -> Can
             top = int(rng.integers(0, height))
             cv2.rectangle(art, (0, top), (width, top + int(rng.integers(3, 20))), bgr255(accent), -1)
     elif design == 1:  # a wave that runs around
-        x = np.arange(0, width + 1, 6)
+        around = np.arange(0, width + 1, 6)
         middle = height * rng.uniform(0.35, 0.65)
-        edge = middle + height * 0.2 * np.sin(2 * np.pi * (2 * x / width + rng.random()))
-        below = np.vstack([np.stack([x, edge], 1), [[width, height], [0, height]]]).astype(np.int32)
+        edge = middle + height * 0.2 * np.sin(2 * np.pi * (2 * around / width + rng.random()))
+        below = np.vstack([np.stack([around, edge], 1), [[width, height], [0, height]]]).astype(np.int32)
         cv2.fillPoly(art, [below], bgr255(accent), cv2.LINE_AA)
     elif design == 2:  # a badge
         for left in (0, width // 2):
@@ -159,8 +159,10 @@ def artwork(rng: np.random.Generator, height: int = 96, width: int = 192) -> Can
             cv2.line(art, (x, height), (x + height, 0), bgr255(accent), int(rng.integers(3, 9)), cv2.LINE_AA)
     ink = bgr255((0.96, 0.96, 0.96) if sum(base) < 1.7 else pick(rng, BRAND_COLORS[:4]))
     _lettering(rng, art, ink, chance(rng, 0.6))
-    if chance(rng, 0.6):  # small print and a bar code
+    if chance(rng, 0.6):  # small print
         left = int(rng.integers(0, width - 30))
         for row in range(4):
-            cv2.line(art, (left, height - 6 - 4 * row), (left + int(rng.integers(10, 26)), height - 6 - 4 * row), ink, 1)
+            cv2.line(
+                art, (left, height - 6 - 4 * row), (left + int(rng.integers(10, 26)), height - 6 - 4 * row), ink, 1
+            )
     return art

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _STEPS = 512
 
 
+def _size(plane: Plane) -> tuple[int, int]:
+    return plane.shape[0], plane.shape[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Solid:
     """A solid of revolution as the camera sees it; all planes have the same shape.
@@ -86,7 +90,9 @@ def _revolve(table: Plane, length: float, radius: float, angle: float, tilt: flo
     facing = np.sqrt(1 - side * side)
     # The arc sine, in units of half a turn; numpy's own takes longer than all the rest here.
     size = np.abs(side)
-    series = np.float32(1.5707) - size * (np.float32(0.2121) - size * (np.float32(0.0742) - np.float32(0.0187) * size))
+    series = np.float32(1.5707) - size * (
+        np.float32(0.2121) - size * (np.float32(0.0742) - np.float32(0.0187) * size)
+    )
     around = np.copysign((np.float32(np.pi / 2) - np.sqrt(1 - size) * series) * np.float32(1 / np.pi), side)
     return Solid(u, v, along, side, facing, around, cover, slope, (cos, sin), (-sin, cos))
 
@@ -98,7 +104,7 @@ def _lobe(position: Plane, center: float, width: float) -> Plane:
 
 def _highlight_side(solid: Solid, lamp: tuple[float, float, float]) -> float:
     """Where across the silhouette a lamp is mirrored: the half vector's share of the across direction."""
-    half = np.asarray(lamp) + (0, 0, 1)
+    half = np.array((lamp[0], lamp[1], lamp[2] + 1))
     half /= np.linalg.norm(half)
     return float(half[0] * solid.across[0] + half[1] * solid.across[1])
 
@@ -108,19 +114,20 @@ def _diffuse(solid: Solid, light: Light, side: Plane) -> Plane:
     across = lx * solid.across[0] + ly * solid.across[1]
     axial = lx * solid.axis[0] + ly * solid.axis[1]
     direct = side * np.float32(across) + solid.facing * np.float32(lz) - solid.slope * np.float32(0.6 * axial)
-    return np.float32(light.ambient) + np.float32(1.15 - light.ambient) * np.maximum(direct, 0)
+    return np.asarray(light.ambient + (1.15 - light.ambient) * np.maximum(direct, 0), np.float32)
 
 
 def _mirror(solid: Solid, light: Light, side: Plane) -> Plane:
     """What brushed metal mirrors of its surroundings: two lamps, a dark hall, a pale ceiling."""
     first, second = _highlight_side(solid, light.main), _highlight_side(solid, light.second)
-    return (
+    mirrored = (
         np.float32(0.2)
         + np.float32(0.75) * _lobe(side, first, 0.13)
         + np.float32(0.5 * light.second_strength) * _lobe(side, second, 0.09)
         + np.float32(0.3) * _lobe(side, first * 0.4, 0.45)
         + np.float32(0.16) * _lobe(np.abs(side), 0.86, 0.08)
     )
+    return np.asarray(mirrored, np.float32)
 
 
 def _lid(rng: np.random.Generator, solid: Solid, light: Light, center: float, tilt: float, radius: float) -> Patch:
@@ -130,7 +137,9 @@ def _lid(rng: np.random.Generator, solid: Solid, light: Light, center: float, ti
     cover = np.clip((1 - rho) * np.float32(radius * max(tilt, 0.4)) + np.float32(0.5), 0, 1)
     # Metal turned on a lathe mirrors a lamp in two bright sectors: the cosine of twice the angle to it.
     lamp_f, lamp_e = (light.main[0] * d[0] + light.main[1] * d[1] for d in (solid.across, solid.axis))
-    toward = (e * np.float32(lamp_e) + f * np.float32(lamp_f)) / (rho * np.float32(np.hypot(lamp_e, lamp_f)) + np.float32(1e-3))
+    toward = (e * np.float32(lamp_e) + f * np.float32(lamp_f)) / (
+        rho * np.float32(np.hypot(lamp_e, lamp_f)) + np.float32(1e-3)
+    )
     brushed = np.float32(0.36) + np.float32(0.42) * toward * toward
     dome = chance(rng, 0.3)
     knots, tones = (
@@ -170,7 +179,7 @@ def draw_can(rng: np.random.Generator, light: Light) -> Patch:
     side = solid.side
     shape = side.shape
     if crush:
-        gx, gy = facets(rng, *shape, cell_px=radius * rng.uniform(0.35, 0.6), softness=1.2)
+        gx, gy = facets(rng, *_size(side), radius * rng.uniform(0.35, 0.6), softness=1.2)
         side = np.clip(side + np.float32(2.2 * crush) * gx, -1.2, 1.2)
         crease = 1 + np.float32(0.8 * crush) * gy
     else:
@@ -206,7 +215,9 @@ def _glass_knots(rng: np.random.Generator) -> tuple[tuple[tuple[float, float], .
     foot = ((0.0, 0.9), (0.02, 0.99), (0.05, 1.0))
     kind = int(rng.integers(4))
     if kind == 0:  # long neck
-        return (*foot, (0.52, 1.0), (0.6, 0.9), (0.68, neck * 1.45), (0.76, neck * 1.1), *lip), rng.uniform(0.125, 0.145)
+        return (*foot, (0.52, 1.0), (0.6, 0.9), (0.68, neck * 1.45), (0.76, neck * 1.1), *lip), rng.uniform(
+            0.125, 0.145
+        )
     if kind == 1:  # claret
         return (*foot, (0.6, 1.0), (0.655, 0.86), (0.7, neck * 1.15), (0.73, neck), *lip), rng.uniform(0.12, 0.14)
     if kind == 2:  # burgundy, sloping
@@ -308,8 +319,8 @@ def _plastic_table(rng: np.random.Generator, crumple: float) -> tuple[Plane, Pla
     shoulder = rng.uniform(0.66, 0.72)
     knots = (
         (0, 0.8), (0.03, 0.96), (0.07, 1), (0.26, 1), (0.36, waist), (0.44, waist), (0.52, 1), (shoulder, 1),
-        (shoulder + 0.08, 0.88), (shoulder + 0.15, neck * 1.3), (0.885, neck), (0.9, neck * 1.28), (0.915, neck * 1.28),
-        (0.92, neck * 1.16), (1, neck * 1.12),
+        (shoulder + 0.08, 0.88), (shoulder + 0.15, neck * 1.3), (0.885, neck), (0.9, neck * 1.28),
+        (0.915, neck * 1.28), (0.92, neck * 1.16), (1, neck * 1.12),
     )  # fmt: skip
     places = np.linspace(0, 1, _STEPS)
     ribs = np.sin(places * 2 * np.pi * rng.integers(9, 20)) * (places < shoulder) * (places > 0.06)
@@ -327,7 +338,7 @@ def draw_plastic_bottle(rng: np.random.Generator, light: Light) -> Patch:
     table, ribs = _plastic_table(rng, crumple)
     bow = rng.normal(0, 14 * crumple / 0.2) if crumple else 0.0
     solid = _revolve(table, length, radius, rng.uniform(0, 2 * np.pi), rng.uniform(-0.1, 0.15), bow, 2)
-    gx, gy = facets(rng, *solid.side.shape, cell_px=radius * rng.uniform(0.35, 0.7), softness=1.0)
+    gx, gy = facets(rng, *_size(solid.side), radius * rng.uniform(0.35, 0.7), softness=1.0)
     rough = np.float32(0.1 + 2.0 * crumple)
     side = np.clip(solid.side + rough * gx, -1.2, 1.2)
     tint = pick(rng, _PLASTIC_TINTS)
@@ -337,7 +348,9 @@ def draw_plastic_bottle(rng: np.random.Generator, light: Light) -> Patch:
     transmit = tinted(np.float32(0.84) - 0.3 * rim + 0.05 * rib, tint)
     haze = rng.uniform(0.06, 0.16) * _diffuse(solid, light, side) + np.float32(0.2) * rim
     first, second = _highlight_side(solid, light.main), _highlight_side(solid, light.second)
-    shine = np.float32(0.75) * _lobe(side, first, 0.11) + np.float32(0.6 * light.second_strength) * _lobe(side, second, 0.1)
+    shine = np.float32(0.75) * _lobe(side, first, 0.11) + np.float32(0.6 * light.second_strength) * _lobe(
+        side, second, 0.1
+    )
     shine = shine * (np.float32(0.6) + 0.4 * rib) + np.float32(0.14) * np.maximum(gy * rough * 2.5 - 0.3, 0)
     shine = np.clip(shine, 0, 1)
     emit = (tinted(haze, tint) + spread(shine)) * spread(solid.cover)

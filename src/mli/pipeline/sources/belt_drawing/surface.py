@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Plane = NDArray[np.float32]
+    Floats = NDArray[np.floating[Any]]
 
 WIDTH, HEIGHT = 320, 240
 TILE = 512
@@ -36,12 +37,12 @@ def chance(rng: np.random.Generator, probability: float) -> bool:
 
 
 # Multiplying (h, w, 1) by (h, w, 3) in numpy takes ten times as long as these two.
-def tinted(plane: Plane, color: Sequence[float]) -> Plane:
+def tinted(plane: Floats, color: Sequence[float]) -> Plane:
     """A plane in three shades of itself, (height, width, 3)."""
     return np.asarray(cv2.merge([plane * np.float32(channel) for channel in color]), np.float32)
 
 
-def spread(plane: Plane) -> Plane:
+def spread(plane: Floats) -> Plane:
     """The same plane for each channel, (height, width, 3)."""
     return np.asarray(cv2.cvtColor(plane, cv2.COLOR_GRAY2BGR), np.float32)
 
@@ -112,9 +113,7 @@ def _wave(position: Plane, period: float, knots: Sequence[float], values: Sequen
 
 def _rubber(rng: np.random.Generator, along: Plane, across: Plane) -> Plane:
     level = rng.uniform(0.09, 0.2)
-    gray = level * (
-        1 + 0.16 * noise(rng, "clouds") + 0.12 * noise(rng, "grain") + 0.06 * noise(rng, "streaks")
-    )
+    gray = level * (1 + 0.16 * noise(rng, "clouds") + 0.12 * noise(rng, "grain") + 0.06 * noise(rng, "streaks"))
     if chance(rng, 0.75):
         chevron = rng.uniform(0.25, 0.8) if chance(rng, 0.5) else 0.0
         position = along + 3000 + chevron * np.abs(across - rng.uniform(-40, 40)) if chevron else along + 3000
@@ -133,11 +132,7 @@ def _fabric(rng: np.random.Generator, along: Plane, across: Plane) -> Plane:
     weave = _wave(along + 3000, rng.uniform(3, 5), (0, 0.5, 1), (-1, 1, -1))
     weave *= _wave(across + 3000, rng.uniform(3, 5), (0, 0.5, 1), (-1, 1, -1))
     gray = level * (
-        1
-        + 0.05 * weave
-        + 0.09 * noise(rng, "clouds")
-        + 0.04 * noise(rng, "grain")
-        + 0.03 * noise(rng, "streaks")
+        1 + 0.05 * weave + 0.09 * noise(rng, "clouds") + 0.04 * noise(rng, "grain") + 0.03 * noise(rng, "streaks")
     )
     return tinted(gray, (1.03, 1.0, 0.98))
 
@@ -161,9 +156,7 @@ def _modular(rng: np.random.Generator, along: Plane, across: Plane) -> Plane:
     pitch, link = rng.uniform(20, 34), rng.uniform(26, 60)
     row = np.floor((along + 3000) / pitch)
     joint = _wave(along + 3000, pitch, (0, 0.06, 0.12, 0.2, 0.8, 1), (-0.75, -0.55, 0.3, 0.06, 0, -0.1))
-    gap = _wave(
-        across + 3000 + (row % 2) * (link / 2), link, (0, 0.04, 0.08, 0.12, 1), (-0.7, -0.5, 0.25, 0, 0)
-    )
+    gap = _wave(across + 3000 + (row % 2) * (link / 2), link, (0, 0.04, 0.08, 0.12, 1), (-0.7, -0.5, 0.25, 0, 0))
     gray = 1 + joint + gap + 0.06 * noise(rng, "clouds") + 0.03 * noise(rng, "grain")
     return tinted(np.maximum(gray, 0.12), tint)
 
@@ -180,7 +173,7 @@ def _mesh(rng: np.random.Generator, along: Plane, across: Plane) -> Plane:
     return tinted(gray, (1.02, 1.0, 0.97))
 
 
-def _rollers(rng: np.random.Generator, along: Plane, across: Plane) -> Plane:
+def _rollers(rng: np.random.Generator, along: Plane, _across: Plane) -> Plane:
     period = rng.uniform(34, 66)
     lamp = rng.uniform(0.25, 0.6)
     gray = _wave(
@@ -241,7 +234,9 @@ def draw_belt(rng: np.random.Generator) -> Belt:
 def add_stains(rng: np.random.Generator, image: Plane) -> None:
     """Dust, dark smears and wet spots, in place."""
     if chance(rng, 0.5):
-        smear = np.clip(noise(rng, "clouds") - np.float32(rng.uniform(0.6, 1.4)), 0, 1) * np.float32(rng.uniform(0.2, 0.65))
+        smear = np.clip(noise(rng, "clouds") - np.float32(rng.uniform(0.6, 1.4)), 0, 1) * np.float32(
+            rng.uniform(0.2, 0.65)
+        )
         tone = pick(rng, ((0.10, 0.12, 0.14), (0.16, 0.22, 0.28), (0.42, 0.45, 0.48)))
         image *= spread(1 - smear)
         image += tinted(smear, tone)
@@ -279,22 +274,16 @@ def _strip(rng: np.random.Generator, canvas: NDArray[np.uint8], at: NDArray[np.f
     points = at + np.cumsum(np.stack([np.cos(directions), np.sin(directions)], 1), 0) * (length / 7)
     color = (np.asarray(pick(rng, _SCRAP_COLORS)) * rng.uniform(0.5, 1.0)).tolist()
     thickness = int(rng.integers(1, 3))
-    cv2.polylines(
-        canvas, [(points * 16 + 20).astype(np.int32)], False, (16, 16, 16), thickness, cv2.LINE_AA, 4
-    )
+    cv2.polylines(canvas, [(points * 16 + 20).astype(np.int32)], False, (16, 16, 16), thickness, cv2.LINE_AA, 4)
     cv2.polylines(canvas, [(points * 16).astype(np.int32)], False, color, thickness, cv2.LINE_AA, 4)
 
 
 def _loose_cap(rng: np.random.Generator, canvas: NDArray[np.uint8], at: NDArray[np.float64]) -> None:
     center, radius = (int(at[0] * 16), int(at[1] * 16)), rng.uniform(4.0, 7.0)
-    color = np.asarray(
-        pick(rng, ((210, 90, 30), (40, 40, 200), (225, 225, 225), (60, 150, 50), (60, 170, 210)))
-    )
+    color = np.asarray(pick(rng, ((210, 90, 30), (40, 40, 200), (225, 225, 225), (60, 150, 50), (60, 170, 210))))
     for offset, part, tone in ((24, 1.05, (15, 15, 15)), (0, 1.0, color * 0.7), (-6, 0.75, color)):
         where = (center[0] + offset, center[1] + offset)
-        cv2.circle(
-            canvas, where, int(radius * part * 16), np.asarray(tone, float).tolist(), -1, cv2.LINE_AA, 4
-        )
+        cv2.circle(canvas, where, int(radius * part * 16), np.asarray(tone, float).tolist(), -1, cv2.LINE_AA, 4)
 
 
 def _crumbs(rng: np.random.Generator, canvas: NDArray[np.uint8], at: NDArray[np.float64]) -> None:

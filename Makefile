@@ -1,0 +1,48 @@
+# Needs Python 3.11 or newer, pip and make; everything else is set up here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := src tests tools benchmarks
+
+.PHONY: help demo test lint format bench packages constraints clean
+
+help:
+	@echo "make demo   see it work: camera, model, broker and a rule, all on this machine"
+	@echo "make test   run the tests"
+	@echo "make lint   ruff, mypy"
+	@echo "make bench  measure speed and memory (benchmarks/RESULTS.md)"
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up $(VENV) (about a minute, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,litert,dev]'
+	@touch $@
+
+demo: $(VENV)/.ready
+	@$(BIN)/mli demo $(ARGS)
+
+test: $(VENV)/.ready packages
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(VENV)/.ready packages
+	$(BIN)/python -m benchmarks $(ARGS)
+
+packages:
+	@tools/install-packages
+
+constraints:
+	tools/pin $(PYTHON)
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
