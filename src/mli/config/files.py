@@ -199,6 +199,8 @@ def _expand_inside(
         for name, model in models.items():
             if isinstance(model, str):
                 models[name] = {"uri": model}
+                here: Location = ("models", str(name))
+                origins[(*here, "uri")] = origins.get(here, here)
 
 
 def _problem(placed: PlacedYaml, origins: dict[Location, Location], error: ErrorDetails) -> str:

@@ -76,7 +76,7 @@ def write_archive(
     if not out.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
         raise UsageError("A model archive is a .zip or a .tar.gz.", where=str(out), got=out.suffix or "no suffix")
     if os.path.lexists(out) and not overwrite:
-        raise UsageError("The archive is there already.", where=str(out), remedy="remove it, or allow overwriting")
+        raise UsageError("The archive is there already.", where=str(out), remedy="remove it, or say --force")
     if MANIFEST_NAME in files:
         raise UsageError(f"{MANIFEST_NAME} is written by mli itself.", remedy="leave it out of the files")
     listed = tuple(_hashed(path, content) for path, content in sorted(files.items()))
