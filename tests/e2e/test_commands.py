@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from tests.fixtures.color_model import color_archive, color_image, color_model, numbered_images
 from tests.fixtures.mli_process import run_mli, start_mli
 
@@ -31,7 +30,7 @@ def test_json_gives_one_full_object_a_frame(tmp_path: Path) -> None:
     first, second = (json.loads(line) for line in result.stdout.splitlines())
     assert first["thing"] == "press-4"
     assert first["image_name"] == "frame-0.png"
-    assert [item["label"] for item in second["predictions"]][0] == "green"
+    assert second["predictions"][0]["label"] == "green"
     assert len(second["predictions"]) == 2
     assert (first["sequence"], second["sequence"]) == (1, 2)
 

@@ -8,11 +8,12 @@ import random
 import signal
 import subprocess
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-
 from tests.fixtures.brokers import RecordingBrokerProcess, wait_until
 from tests.fixtures.color_model import color_archive, numbered_images
 from tests.fixtures.mli_process import kill_group, start_mli, workers_of
@@ -39,6 +40,10 @@ class KilledRun:
     def received(self) -> int:
         return len(self.broker.events())
 
+    def wait_for(self, count: int, process: subprocess.Popen[str]) -> None:
+        """Wait until the broker has so many, or the process has ended."""
+        wait_until(lambda: self.received() >= count or process.poll() is not None, f"{count} at {self.broker.port}")
+
     def check(self) -> None:
         """Every image at least once, no sequence missing, a sequence is one image and one id."""
         images: dict[int, set[str]] = defaultdict(set)
@@ -54,24 +59,21 @@ class KilledRun:
 
 @pytest.mark.timeout(170)
 def test_every_image_arrives_whatever_is_killed(recording_broker: RecordingBrokerProcess, tmp_path: Path) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = random.Random(recording_broker.port)  # another one each time, and named when the test fails
     recording_broker.start()
     run = KilledRun(tmp_path, recording_broker, IMAGES)
     process = run.start()
     try:
         # Moments spread over the whole run: at each, a worker, then a core.
         for moment in sorted(chance.sample(range(20, IMAGES - 100), 4)):
-            wait_until(lambda at=moment: run.received() >= at or process.poll() is not None)  # type: ignore[misc]
+            run.wait_for(moment, process)
             for worker in workers_of(process.pid):
                 worker.kill()
-            goal = min(run.received() + chance.randrange(1, 40), IMAGES - 50)
-            wait_until(lambda at=goal: run.received() >= at or process.poll() is not None)  # type: ignore[misc]
+            run.wait_for(min(run.received() + chance.randrange(1, 40), IMAGES - 50), process)
             orphans = workers_of(process.pid)
             process.kill()
             process.wait()
-            wait_until(lambda left=orphans: not any(map(is_running, left)), "the end of the workers")  # type: ignore[misc]
+            wait_until(partial(all_gone, orphans), "the end of the workers")
             process = run.start()
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
@@ -137,7 +139,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process(recording_broker: RecordingB
     assert process.returncode == 130, errors
     assert workers
     assert "Traceback" not in errors
-    assert not any(map(is_running, workers))
+    assert all_gone(workers)
 
 
 def test_a_hung_worker_is_replaced(recording_broker: RecordingBrokerProcess, tmp_path: Path) -> None:
@@ -166,6 +168,10 @@ def test_a_hung_worker_is_replaced(recording_broker: RecordingBrokerProcess, tmp
     assert not is_running(worker)
     sequences = {int(event["properties"]["sequence"]) for event in recording_broker.events()}
     assert sequences == set(range(1, len(names) + 1))
+
+
+def all_gone(processes: Sequence[psutil.Process]) -> bool:
+    return not any(map(is_running, processes))
 
 
 def is_running(process: psutil.Process) -> bool:

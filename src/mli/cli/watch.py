@@ -90,8 +90,9 @@ def _shown(
                 return
             continue
         seen += 1
-        view.message(received)
+        # Counted before it is shown: Ctrl-C in between must not make the account fall short of what was seen.
         finding = check.feed(received) if check is not None else None
+        view.message(received)
         if finding is not None:
             view.note(_finding_text(finding))
         yield seen

@@ -123,7 +123,7 @@ class _Tail:
             part = os.read(self.pipe.fileno(), _READ_BYTES)
         except BlockingIOError:
             return True
-        self.kept = self.kept + part
+        self.kept = (self.kept + part)[-KEPT_OUTPUT_BYTES:]
         return bool(part)
 
 

@@ -21,6 +21,7 @@ IDLE_S = 1.0  # how often messages that were deferred are looked for
 KEPT_LATENCIES = 2_000
 FRUITLESS_BEFORE_SOLO = 2
 MAX_PAUSE_S = 5.0
+CLAIM_PART = 4  # of the window must be free before more is claimed, while some is in flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,8 @@ class Drain:
         free = window - len(self._in_flight)
         if free <= 0 or time.monotonic() < self._paused_until:
             return
+        if self._in_flight and free < window // CLAIM_PART:
+            return  # a deep queue: many in one go cost little more than one
         try:
             claimed = self._spool.claim(free)
         except MliError as error:

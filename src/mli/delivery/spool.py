@@ -350,8 +350,8 @@ class Spool:
         connection = self._file.connection
         moved = connection.execute(
             "INSERT INTO dead_letters (id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256,"
-            " attempts, reason, died_at, size) SELECT id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256,"
-            " attempts, ?, ?, size FROM messages WHERE number = ?",
+            " attempts, reason, died_at, size) SELECT id, pipeline, sequence, topic, payload, qos, captured_at,"
+            " model_sha256, attempts, ?, ?, size FROM messages WHERE number = ?",
             (refusal.reason, self._clock(), refusal.rowid),
         ).rowcount
         if not moved:

@@ -20,6 +20,8 @@ MAX_RECORDS = 512  # of one transaction: bounds its time
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
 EXPIRE_EVERY_S = 10.0
+GATHER_S = 0.005  # settlements alone wait so long for others: nobody waits for them
+MANY_SETTLEMENTS = 32
 
 Committed = Callable[[Record], None]
 
@@ -35,6 +37,7 @@ class _Settlement:
     delivered: tuple[int, ...]
     refused: tuple[Refusal, ...]
     committed: Callable[[], None]
+    since: float
 
 
 class SpoolWriter:
@@ -95,7 +98,7 @@ class SpoolWriter:
     ) -> None:
         """Queue what became of claimed messages."""
         with self._changed:
-            self._settlements.append(_Settlement(tuple(delivered), tuple(refused), committed))
+            self._settlements.append(_Settlement(tuple(delivered), tuple(refused), committed, time.monotonic()))
             self._changed.notify_all()
 
     def resume(self, pipeline: str, source_key: str) -> ResumeState:
@@ -158,8 +161,10 @@ class SpoolWriter:
                 due = [self._expire_at]
                 if self._retry_at is not None:
                     due.append(self._retry_at)
-                elif self._incoming or self._settlements:
+                elif self._incoming or len(self._settlements) >= MANY_SETTLEMENTS:
                     return True
+                elif self._settlements:
+                    due.append(self._settlements[0].since + GATHER_S)
                 if min(due) <= now:
                     return True
                 self._changed.wait(min(due) - now)

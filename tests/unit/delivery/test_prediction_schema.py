@@ -11,7 +11,7 @@ from mli.pipeline.messages import MessageMaker
 from mli.types import Box, ModelSpec, Prediction
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "prediction-full.schema.json"
-TYPES: dict[str, tuple[type, ...]] = {
+TYPES: dict[str, tuple[type[Any], ...]] = {
     "object": (dict,),
     "array": (list,),
     "string": (str,),

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fixtures.delivery_rig import TOPIC, make_record
 
 from mli.config.settings import SpoolSettings
 from mli.delivery.spool import MAX_DEAD_LETTERS, Spool
 from mli.delivery.spool_schema import MESSAGE_OVERHEAD_BYTES, Refusal, SinkKind
 from mli.errors import StopError
 from mli.types import Counters, Firing, Record
-from tests.fixtures.delivery_rig import TOPIC, make_record
 
 ONE_BYTES = MESSAGE_OVERHEAD_BYTES + len(TOPIC) + 4  # a message with a payload of four bytes
 FIRING = Firing("divert", "push", 100.0, 1.0, "plastic bottle", 0.9, "frame-1.png")
@@ -189,6 +189,14 @@ def test_a_finite_source_waits_for_room_and_another_pipeline_is_not_held_up(open
     spool.settle([spool.claim(1)[0].rowid])
     assert [one.sequence for one in spool.put(left)] == [4]
     assert not spool.stats().dropped
+
+
+def test_a_small_record_does_not_overtake_a_large_one_of_its_pipeline(open_spool: OpenSpool) -> None:
+    spool = open_spool(max_bytes=3 * ONE_BYTES)
+    put(spool, 1, 2)
+    large, small = make_record(spool.epoch, 3, payload=b"x" * 500), make_record(spool.epoch, 4, payload=b"")
+    assert spool.put([large, small]) == [large, small]
+    assert spool.resume("belt", "a").next_sequence == 3
 
 
 def test_a_record_larger_than_the_spool_is_taken_when_it_is_empty(open_spool: OpenSpool) -> None:

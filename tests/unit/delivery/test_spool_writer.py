@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.fixtures.brokers import wait_until
+from tests.fixtures.delivery_rig import TOPIC, make_record
 
 from mli.config.settings import SpoolSettings
 from mli.delivery.spool import Spool
@@ -16,8 +18,6 @@ from mli.delivery.spool_schema import MESSAGE_OVERHEAD_BYTES
 from mli.delivery.spool_writer import SpoolWriter
 from mli.errors import MliError, RetryError
 from mli.types import Record
-from tests.fixtures.brokers import wait_until
-from tests.fixtures.delivery_rig import TOPIC, make_record
 
 ROOM = 3 * (MESSAGE_OVERHEAD_BYTES + len(TOPIC) + 1)
 
@@ -92,6 +92,19 @@ def test_a_full_spool_holds_one_pipeline_in_order_and_lets_others_go_on(
     assert heard.of("belt") == list(range(1, 8))
     wait_until(lambda: caplog.text.count("has room again") == 1, "said that it goes on")
     assert caplog.text.count("the spool is full") == 1
+
+
+def test_a_later_record_does_not_overtake_one_that_waits_for_room(spool: Spool, writer: SpoolWriter) -> None:
+    heard = Acknowledged()
+    writer.submit(make_record(spool.epoch, 1), heard)
+    writer.submit(make_record(spool.epoch, 2, payload=b"x" * ROOM), heard)
+    wait_until(lambda: heard.of("belt") == [1], "the first")
+    writer.submit(make_record(spool.epoch, 3), heard)
+    writer.submit(Record(1, "other", None, "1", True, make_record("", 1).counters), heard)
+    wait_until(lambda: heard.of("other") == [None], "the other pipeline")
+    assert heard.of("belt") == [1]
+    writer.settle([spool.claim(1)[0].rowid], [])
+    wait_until(lambda: heard.of("belt") == [1, 2], "the large one, in an empty spool")
 
 
 def test_a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_room(

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -124,7 +123,7 @@ class MqttConnection:
     def publish(self, spooled: SpooledMessage) -> None:
         """Send one message; its fate comes to the listener."""
         message = spooled.message
-        properties = _user_properties(message) if self.protocol == "5" else None
+        properties = _PackedProperties(_pairs(message)) if self.protocol == "5" else None
         refusal = self._too_large(message)
         if refusal is None:
             try:
@@ -164,7 +163,8 @@ class MqttConnection:
         client.on_connect = self._take_connack
         client.on_publish = self._take_answer
         client.on_disconnect = self._take_disconnect
-        client.on_log = self._take_log
+        # Not on_log: for it paho writes out a text for every packet, which costs more than the packet.
+        client.enable_logger(_error_logger(self._take_error))
         # With it, publish() from another thread leaves the socket to the loop's thread: paho's own writes are not
         # safe against each other.
         client.on_socket_register_write = lambda *_: None
@@ -251,9 +251,8 @@ class MqttConnection:
             if reason.value == SESSION_TAKEN_OVER:
                 self._ended_by_broker += f": {self._settings.client_id!r}"
 
-    def _take_log(self, _client: object, _data: object, level: int, text: str) -> None:
-        if level == LogLevel.MQTT_LOG_ERR:
-            self._last_error = text.removeprefix("failed to receive on socket: ")
+    def _take_error(self, text: str) -> None:
+        self._last_error = text.removeprefix("failed to receive on socket: ")
 
     def _too_large(self, message: Message) -> str | None:
         limit = self._max_packet_bytes
@@ -280,10 +279,53 @@ def _pairs(message: Message) -> list[tuple[str, str]]:
     ]
 
 
-def _user_properties(message: Message) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.UserProperty = _pairs(message)
-    return properties
+class _PackedProperties(Properties):
+    """User properties, packed by us: paho's general way takes longer than all else that a publish does."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        body = b"".join(b"\x26" + _utf8(name) + _utf8(value) for name, value in pairs)
+        # paho's own __setattr__ takes only names of MQTT properties.
+        object.__setattr__(self, "_packed", _length(len(body)) + body)
+        object.__setattr__(self, "_pairs", pairs)
+
+    def pack(self) -> bytes:
+        """The bytes as they go into the packet."""
+        packed: bytes = object.__getattribute__(self, "_packed")
+        return packed
+
+    def __str__(self) -> str:
+        return str(object.__getattribute__(self, "_pairs"))
+
+
+def _utf8(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
+
+
+def _length(number: int) -> bytes:
+    """MQTT's variable byte integer."""
+    encoded = bytearray()
+    while True:
+        number, part = divmod(number, 128)
+        encoded.append(part | (0x80 if number else 0))
+        if not number:
+            return bytes(encoded)
+
+
+class _ErrorHandler(logging.Handler):
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record.getMessage())
+
+
+def _error_logger(tell: Callable[[str], None]) -> logging.Logger:
+    """A logger outside the tree, made for one connection and gone with it."""
+    logger = logging.Logger("paho", logging.ERROR)
+    logger.addHandler(_ErrorHandler(tell))
+    return logger
 
 
 def publish_bytes(message: Message) -> int:

@@ -1,0 +1,187 @@
+"""Every command in README and docs is run, as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.fixtures.brokers import ROOT, Certificates, Mosquitto
+from tests.fixtures.color_model import color_archive, color_image, color_model, numbered_images
+from tests.fixtures.mli_process import MLI, environment, kill_group
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def documented() -> list[str]:
+    """Command lines of every sh block, comments cut off, continued lines joined."""
+    commands = []
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text()):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = shlex.join(shlex.split(line, comments=True))
+                if command and command not in commands:
+                    commands.append(command)
+    return commands
+
+
+COMMANDS = documented()
+
+
+@dataclass
+class Desk:
+    """A folder with the files that the pages speak of, and the brokers."""
+
+    folder: Path
+    plain: Mosquitto
+    secure: Mosquitto
+
+    def place(self, word: str) -> str:
+        """A word of a command with this desk's brokers in place of the page's."""
+        for host in ("localhost", "broker.example"):
+            word = word.replace(f"mqtt://{host}", f"mqtt://localhost:{self.plain.port}")
+            word = word.replace(f"mqtt://me@{host}", f"mqtt://me@localhost:{self.plain.port}")
+        word = word.replace("mqtts://broker.example", f"mqtts://localhost:{self.secure.port}")
+        return word.replace("mqtts://YOUR-ENDPOINT:8883", f"mqtts://localhost:{self.secure.port}")
+
+    @contextmanager
+    def running(self, arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+        command = [*MLI, *(self.place(word) for word in arguments)]
+        if arguments[0] == "watch" and "--broker" not in arguments:
+            command += ["--broker", f"localhost:{self.plain.port}"]
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment(self.folder / "state"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            kill_group(process)
+
+    @contextmanager
+    def publisher(self, broker: Mosquitto) -> Iterator[None]:
+        """Predictions on the topic that the pages watch, from another thing."""
+        url = "mqtts://broker.example" if broker is self.secure else "mqtt://localhost"
+        files = ["--ca", "ca.pem", "--cert", "other.pem", "--key", "other.key"] if broker is self.secure else []
+        arguments = ["run", "YOUR.zip", "images", "--interval", "100ms", "--thing", "background", *files]
+        arguments += ["--topic", "mli/predictions/gg_mli_accel", "--broker", url]
+        with self.running(arguments) as process:
+            yield
+            assert process.poll() is None, process.communicate()[1]
+
+
+@pytest.fixture
+def desk(make_mosquitto: Callable[..., Mosquitto], certificates: Certificates, tmp_path: Path) -> Desk:
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    numbered_images(folder / "images", 3)
+    color_archive(folder, "YOUR.zip").with_name("color.onnx").unlink()
+    color_model(folder / "model.onnx")
+    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
+    color_image(folder / "photo.png", "red").rename(folder / "photo.jpg")
+    (folder / "secret.txt").write_text("sesame\n")
+    names = {
+        certificates.ca: ("ca.pem", "root.ca.pem"),
+        certificates.client: ("me.pem", "other.pem", "gg_mli_accel.cert.pem"),
+        certificates.client_key: ("me.key", "other.key", "gg_mli_accel.private.key"),
+    }
+    for path, links in names.items():
+        for link in links:
+            shutil.copy(path, folder / link)
+    archive = [*MLI, "model", "pack", "model.onnx", "labels.txt", "photo.jpg", "-o", "made-before.zip"]
+    subprocess.run(archive, cwd=folder, check=True, capture_output=True)
+    for index, text in enumerate(yaml_blocks(ROOT / "README.md")):
+        body = text.replace("packed.zip", "made-before.zip").replace("./images", "images")
+        body = re.sub(r"label: .*?,", "label: red,", body)
+        (folder / ("run.yaml" if index == 0 else f"run-{index}.yaml")).write_text(body)
+    return Desk(folder, make_mosquitto(), make_mosquitto(certificates=certificates))
+
+
+def yaml_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_pages_hold_commands() -> None:
+    assert any(command.startswith("mli run") for command in COMMANDS)
+    assert any(command.startswith("mli watch") for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_documented_command(command: str, desk: Desk) -> None:
+    program, *arguments = shlex.split(command)
+    match program:
+        case "make":
+            targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert arguments[0] in targets
+        case "pip":
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            assert arguments[0] == "install"
+            assert set(re.findall(r"[a-z]+", arguments[1])) <= set(extras)
+        case "mosquitto_sub":
+            words = [word.replace("broker.example", "localhost") for word in arguments]
+            with desk.publisher(desk.plain):
+                subprocess.run(
+                    [program, *words, "-p", str(desk.plain.port), "-C", "2"],
+                    check=True,
+                    timeout=60,
+                    capture_output=True,
+                )
+        case "mli":
+            if arguments[:2] == ["model", "verify"]:
+                (desk.folder / "made-before.zip").rename(desk.folder / arguments[2])
+            follow(desk, arguments)
+        case _:
+            raise AssertionError(f"no way to try `{program}` is known here")
+
+
+def follow(desk: Desk, arguments: list[str]) -> None:
+    """Run a command until it ends, or until it has shown what it is for; then end it by Ctrl-C."""
+    secure = any("mqtts://" in word for word in arguments)
+    broker = desk.secure if secure else desk.plain
+    if arguments[0] == "watch":
+        with desk.publisher(broker), desk.running(arguments) as process:
+            end_after_output(process, ends_itself="--count" in arguments)
+    elif arguments[0] == "run" and "--broker" in arguments:
+        subscriber = broker.subscribe("mli/predictions/#", 1)
+        with desk.running(arguments) as process:
+            subscriber.wait(60)
+            interrupt(process)
+    elif arguments[0] == "run":
+        with desk.running(arguments) as process:
+            end_after_output(process, ends_itself="--once" in arguments)
+    else:
+        with desk.running(arguments) as process:
+            output, errors = process.communicate(timeout=60)
+            assert process.returncode == 0, errors
+            assert output
+
+
+def end_after_output(process: subprocess.Popen[str], *, ends_itself: bool) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline(), process.communicate()[1]
+    if ends_itself:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    else:
+        interrupt(process)
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
