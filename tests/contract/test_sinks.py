@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.fixtures.brokers import RecordingBrokerProcess, wait_until
 
 from mli.delivery.sinks.mqtt import MqttSink
 from mli.delivery.sinks.sink import Sink
@@ -15,7 +16,6 @@ from mli.delivery.sinks.stdout import StdoutSink
 from mli.delivery.spool_schema import SpooledMessage
 from mli.errors import MliError, StopError
 from mli.types import Message
-from tests.fixtures.brokers import RecordingBrokerProcess, wait_until
 
 MakeSink = Callable[[], tuple[Sink, Callable[[], list[str]]]]
 

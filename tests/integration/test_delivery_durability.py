@@ -8,10 +8,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.fixtures.brokers import ROOT
 
 from mli.config.settings import SpoolSettings
 from mli.delivery.spool import Spool
-from tests.fixtures.brokers import ROOT
 
 WRITE_FOR_EVER = """
     import sys

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from mli.config.settings import MqttSettings, TlsSettings
-from mli.errors import StopError
 from tests.fixtures.brokers import (
     AmqttBroker,
     Certificates,
@@ -21,6 +18,9 @@ from tests.fixtures.brokers import (
 )
 from tests.fixtures.delivery_rig import SHA256, TOPIC, DeliveryRig
 from tests.fixtures.recording_broker import Behaviour
+
+from mli.config.settings import MqttSettings, TlsSettings
+from mli.errors import StopError
 
 MakeMosquitto = Callable[..., Mosquitto]
 

@@ -54,7 +54,8 @@ def _settings(archive: Path, root: Path, port: int, *, frames: int | None, inter
         {
             "thing": THING,
             "root": str(root),
-            "mqtt": {"host": "127.0.0.1", "port": port},
+            # What the embedded broker speaks; asking for more first would only cost a round trip.
+            "mqtt": {"host": "127.0.0.1", "port": port, "protocol": "3.1.1"},
             "commands": {RULE: {"argv": ["true"], "timeout": "1s"}},
             "model": str(archive),
             "source": source,

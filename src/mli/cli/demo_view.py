@@ -57,6 +57,7 @@ class DemoView(Running):
     def on_record(self, record: Record) -> None:
         """A frame's predictions are on disk."""
         if record.sequence is not None:
+            self._frames += 1
             with self._lock:
                 self._rows.append(record)
                 self._times.append(time.monotonic())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mli.config.broker_url import redact_url
 from mli.config.settings import (
     CommandSettings,
     DeploymentSettings,
@@ -44,10 +46,10 @@ _MAX_SECRET_BYTES = 64 * 1024
 
 def build_device(file: DeviceFile, folder: Path, default_root: Path, problems: Problems) -> DeviceSettings:
     """Settings of the device; paths in the file are relative to ``folder``."""
-    root = (folder / Path(file.root).expanduser()) if file.root else default_root
+    root = _path(folder, file.root) if file.root else default_root.absolute()
     return DeviceSettings(
         thing=file.thing,
-        root=str(root.absolute()),
+        root=str(root),
         mqtt=None if file.mqtt is None else _mqtt(file.mqtt, file.thing, folder, root, problems),
         spool=SpoolSettings(
             max_bytes=file.spool.max_size,
@@ -65,13 +67,14 @@ def build_deployment(
     """Settings of what runs, checked against the device."""
     models = {}
     for name, model in file.models.items():
-        path = (folder / Path(model.uri).expanduser()).absolute()
+        path = _path(folder, model.uri)
         if "://" in model.uri:
+            found = redact_url(model.uri)
             problems.append(
-                (("models", name, "uri"), f"expected a path of a model archive on this machine, found {model.uri!r}")
+                (("models", name, "uri"), f"expected a path of a model archive on this machine, found {found!r}")
             )
-        elif not path.is_file():
-            problems.append((("models", name, "uri"), f"no file at {model.uri}"))
+        else:
+            _check_file(path, model.uri, ("models", name, "uri"), problems)
         models[name] = ModelSource(str(path), model.sha256)
     pipelines = [_pipeline(name, item, file, device, folder, problems) for name, item in file.pipelines.items()]
     _check_topics(pipelines, problems)
@@ -82,8 +85,10 @@ def _check_topics(pipelines: list[PipelineSettings], problems: Problems) -> None
     seen: dict[str, str] = {}
     for pipeline in pipelines:
         topic = pipeline.publish.topic
+        if pipeline.publish.payload != "compact":
+            continue
         # Compact payloads do not say which pipeline they are of; their topic must.
-        if pipeline.publish.payload == "compact" and topic in seen:
+        if topic in seen:
             problems.append(
                 (
                     ("pipelines", pipeline.name, "publish", "topic"),
@@ -100,9 +105,9 @@ def _mqtt(file: MqttFile, thing: str, folder: Path, root: Path, problems: Proble
         paths = {}
         for key in ("ca", "certificate", "private_key"):
             value = getattr(file.tls, key)
-            path = None if value is None else (folder / Path(value).expanduser()).absolute()
-            if path is not None and not path.is_file():
-                problems.append((("mqtt", "tls", key), f"no file at {value}"))
+            path = None if value is None else _path(folder, value)
+            if path is not None:
+                _check_file(path, value, ("mqtt", "tls", key), problems)
             paths[key] = None if path is None else str(path)
         if (paths["certificate"] is None) != (paths["private_key"] is None):
             problems.append((("mqtt", "tls"), "certificate and private_key belong together; one is missing"))
@@ -114,7 +119,7 @@ def _mqtt(file: MqttFile, thing: str, folder: Path, root: Path, problems: Proble
         tls=tls,
         username=file.username,
         password=_secret(file.password, root, problems),
-        keepalive_s=max(5, round(file.keepalive)),
+        keepalive_s=round(file.keepalive),
         protocol=file.protocol,
     )
 
@@ -129,11 +134,18 @@ def _secret(value: str | None, root: Path, problems: Problems) -> str | None:
         return None
     try:
         if path.stat().st_size > _MAX_SECRET_BYTES:
-            raise OSError("too large for a secret")
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append((("mqtt", "password"), f"the secret {name!r} cannot be read from {path}: {error}"))
-        return None
+            raise OSError(errno.EFBIG, f"larger than {_MAX_SECRET_BYTES:,} bytes")
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        why = error.strerror
+    except UnicodeDecodeError:
+        why = "not UTF-8 text"
+    else:
+        if secret:
+            return secret
+        why = "it is empty"
+    problems.append((("mqtt", "password"), f"the secret {name!r} cannot be read from {path}: {why}"))
+    return None
 
 
 def _pipeline(
@@ -205,11 +217,9 @@ def _rule(rule: RuleFile, topic: str | None) -> RuleSettings:
 def _source(file: SourceFile, folder: Path, here: Location, problems: Problems) -> SourceSettings:
     uri = file.uri
     if file.kind == "images" and uri:
-        uri = str((folder / Path(uri).expanduser()).absolute())
-        fixed = Path(uri)
-        while _GLOB & set(fixed.name) and not Path(uri).exists():
-            fixed = fixed.parent
-        if not fixed.exists():
+        path = _path(folder, uri)
+        uri = str(path)
+        if not (_exists(path) or _exists(_fixed_part(path))):
             problems.append(((*here, "source", "uri"), f"no folder, file or glob at {file.uri}"))
     return SourceSettings(
         kind=file.kind,
@@ -220,6 +230,38 @@ def _source(file: SourceFile, folder: Path, here: Location, problems: Problems) 
         seed=file.seed,
         max_pixels=file.max_pixels,
     )
+
+
+def _path(folder: Path, text: str) -> Path:
+    """An absolute path; relative ones are of the file's folder, ``~`` is the user's home."""
+    try:
+        return (folder / Path(text).expanduser()).absolute()
+    except RuntimeError:  # ~name of an unknown user: then it is a file's own name
+        return (folder / text).absolute()
+
+
+def _check_file(path: Path, written: str, here: Location, problems: Problems) -> None:
+    try:
+        kind = "" if path.is_file() else "is a folder, not a file" if path.is_dir() else "no such file"
+    except OSError as error:
+        kind = error.strerror or "cannot be read"
+    if kind:
+        problems.append((here, f"{written}: {kind}" if Path(written) == path else f"{written}: {kind} ({path})"))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or a folder that may not be entered
+        return False
+
+
+def _fixed_part(path: Path) -> Path:
+    """The folder before the first wildcard of a glob; the path itself where it has none."""
+    for index, part in enumerate(path.parts):
+        if _GLOB & set(part):
+            return Path(*path.parts[:index])
+    return path
 
 
 def build_preprocess(file: PreprocessFile) -> PreprocessSettings:

@@ -10,6 +10,8 @@ import yaml
 from mli.errors import UsageError
 
 Location = tuple[str | int, ...]
+MAX_DEPTH = 20
+_TEXT = "tag:yaml.org,2002:str"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,15 @@ def parse_yaml(text: str, name: str) -> PlacedYaml:
         UsageError: not YAML, a key given twice, or no mapping at the top.
     """
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise UsageError(
+                    "the file is nested too deeply to be settings",
+                    where=f"{name}:{event.start_mark.line + 1}" if event.start_mark else name,
+                    expected=f"at most {MAX_DEPTH} levels",
+                )
             # A few lines of aliases can stand for gigabytes, and no setting needs one.
             if isinstance(event, yaml.AliasEvent):
                 raise UsageError(
@@ -68,6 +78,12 @@ def _walk(node: yaml.Node, location: Location, lines: dict[Location, int], name:
         seen: set[str] = set()
         for key, child in node.value:
             text = str(key.value)
+            if key.tag != _TEXT:
+                raise UsageError(
+                    f"the key `{text}` is no text to YAML",
+                    where=f"{name}:{key.start_mark.line + 1}",
+                    remedy=f"write it in quotes: '{text}'" if isinstance(key.value, str) else "write a plain name",
+                )
             if text in seen:
                 raise UsageError(f"the key `{text}` is given twice", where=f"{name}:{key.start_mark.line + 1}")
             seen.add(text)

@@ -19,6 +19,8 @@ from mli.types import Counters, ModelSpec, Record, ResumeState
 log = logging.getLogger(__name__)
 
 RESUME_RETRY_S = 1.0
+ACK_EVERY = 8
+"""Records that are committed together share an acknowledgement; at the latest every so many there is one."""
 
 State = Literal["starting", "running", "waiting", "finished", "stopped", "broken"]
 
@@ -85,6 +87,7 @@ class PipelineSupervisor(threading.Thread):
         self._policy = policy or RestartPolicy()
         self._stop_asked = threading.Event()
         self._worker: WorkerProcess | None = None
+        self._newest = 0
         self._status = PipelineStatus(settings.name)
 
     def status(self) -> PipelineStatus:
@@ -164,12 +167,13 @@ class PipelineSupervisor(threading.Thread):
             if self._stop_asked.is_set():
                 self.stop()
         else:
+            self._newest = message.number
             self._store.submit(message, self._committed)
 
     def _committed(self, record: Record) -> None:
         """Called from the spool's thread once the record is on disk."""
         worker = self._worker
-        if worker is not None:
+        if worker is not None and (record.number == self._newest or record.number % ACK_EVERY == 0):
             with contextlib.suppress(OSError):  # a dead worker needs no acknowledgement
                 worker.wire.send(Ack(record.number))
         if record.sequence is not None:

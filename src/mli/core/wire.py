@@ -22,6 +22,7 @@ WINDOW = 32
 """Records that a worker may send ahead of their acknowledgement."""
 
 _LENGTH = struct.Struct(">I")
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _MAX_BYTES = 16 * 1024 * 1024
 
 
@@ -116,7 +117,7 @@ class Wire:
             OSError: the other end is gone.
         """
         body = {"kind": type(message).__name__.lower(), "value": frozen_json.to_json(message)}
-        data = json.dumps(body, separators=(",", ":")).encode()
+        data = _ENCODE(body).encode()
         with self._sending:
             self._socket.sendall(_LENGTH.pack(len(data)) + data)
 

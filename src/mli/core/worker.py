@@ -50,6 +50,8 @@ def _fail(wire: Wire, error: MliError, *, permanent: bool) -> NoReturn:
 
 def _serve(wire: Wire, start: Start) -> None:
     # Imported here, so that a missing library is reported over the wire.
+    import cv2
+
     from mli.pipeline.estimators.registry import open_estimator
     from mli.pipeline.loop import PipelineLoop
     from mli.pipeline.sources.registry import open_source
@@ -62,6 +64,8 @@ def _serve(wire: Wire, start: Start) -> None:
         threads=settings.threads,
         parallel=settings.source.interval_s == 0,
     )
+    if estimator.capacity > 1:
+        cv2.setNumThreads(1)  # frames are worked on side by side: one that took all cores would only wait for others
     outlet = _WireOutlet(wire)
     source = open_source(settings.source, start.resume.position)
     loop = PipelineLoop(settings, start.model, estimator, source, start.resume, outlet)
@@ -80,8 +84,8 @@ def _receive(wire: Wire, loop: PipelineLoop, outlet: _WireOutlet) -> None:
         if message is None:
             os._exit(1)  # the core is gone, and whatever the other threads do, nobody waits for it
         if isinstance(message, Ack):
-            outlet.acknowledge(message.number)
-            loop.wake()
+            if outlet.acknowledge(message.number):
+                loop.wake()
         elif isinstance(message, Stop):
             loop.stop()
 
@@ -105,10 +109,18 @@ class _WireOutlet:
     def heartbeat(self, oldest_frame_s: float) -> None:
         self._wire.send(Heartbeat(oldest_frame_s))
 
-    def acknowledge(self, number: int) -> None:
+    def acknowledge(self, number: int) -> bool:
+        """Note what is committed.
+
+        Returns:
+            Whether there was no room before: only then somebody waits for it.
+        """
         with self._changed:
-            self._acknowledged = max(self._acknowledged, number)
+            before = self._acknowledged
+            self._acknowledged = max(before, number)
             self._changed.notify_all()
+        # Read after the line above: whoever saw no room saw it before, so at least so many had been sent.
+        return self._sent - before >= WINDOW
 
     def wait_until_acknowledged(self) -> None:
         """Wait for the last record; the heart goes on beating."""

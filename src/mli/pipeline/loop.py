@@ -14,6 +14,7 @@ from mli.errors import ImageRefused
 from mli.pipeline.decoders.decoder import make_decoder
 from mli.pipeline.messages import MessageMaker
 from mli.pipeline.model_io import resolve
+from mli.pipeline.pace import Pace
 from mli.pipeline.preprocess import Preprocessor
 from mli.pipeline.rules import RuleEngine
 from mli.pipeline.sources.source import Capture, Reading, Source
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
-NOTHING_YET_S = 0.25
 
 
 class Outlet(Protocol):
@@ -104,7 +104,7 @@ class PipelineLoop:
         self._ended = False
         self._threads = estimator.capacity + 1
         self._underway: deque[_Underway] = deque()
-        self._next_read_at = time.monotonic()
+        self._pace = Pace(settings.source.interval_s, time.monotonic())
         self._next_heartbeat_at = time.monotonic()
 
     def wake(self) -> None:
@@ -139,8 +139,15 @@ class PipelineLoop:
                     underway.result.cancel()
         ended = self._ended and not self._stopping
         if ended:
+            self._wait_for_room()
             self._send_position(None)
         return ended
+
+    def _wait_for_room(self) -> None:
+        while not self._outlet.has_room():
+            self._beat()
+            self._wake.wait(self._idle_s())
+            self._wake.clear()
 
     def _finished(self) -> bool:
         return (self._ended or self._stopping) and not self._underway
@@ -148,17 +155,16 @@ class PipelineLoop:
     def _read(self, pool: ThreadPoolExecutor) -> None:
         while not (self._ended or self._stopping) and len(self._underway) <= self._threads:
             now = time.monotonic()
-            if now < self._next_read_at:
+            if self._pace.wait_s(now) > 0:
                 return
             capture = self._source.read()
             if capture is Reading.END:
                 self._ended = True
                 return
             if isinstance(capture, Reading):
-                self._next_read_at = now + NOTHING_YET_S
+                self._pace.nothing_yet(now)
                 return
-            # A late frame moves the schedule: it is never caught up by a burst.
-            self._next_read_at = max(self._next_read_at + self._settings.source.interval_s, now)
+            self._pace.taken(now)
             result = pool.submit(self._process, capture)
             self._underway.append(_Underway(capture, now, result))
             result.add_done_callback(lambda _: self._wake.set())
@@ -262,7 +268,8 @@ class PipelineLoop:
         return max((now - item.started_at for item in self._underway if not item.result.done()), default=0.0)
 
     def _idle_s(self) -> float:
-        until = [self._next_heartbeat_at]
+        now = time.monotonic()
+        idle_s = max(0.0, self._next_heartbeat_at - now)
         if not (self._ended or self._stopping) and len(self._underway) <= self._threads:
-            until.append(self._next_read_at)
-        return max(0.0, min(until) - time.monotonic())
+            idle_s = min(idle_s, self._pace.wait_s(now))
+        return idle_s

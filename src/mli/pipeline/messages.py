@@ -31,10 +31,7 @@ def compact_payload(predictions: Sequence[Prediction], image_name: str | None) -
     """
     named = {} if image_name is None else {"image_name": image_name}
     return json.dumps(
-        [
-            {"confidence": confidence_text(item.confidence), "prediction": item.label, **named}
-            for item in predictions
-        ]
+        [{"confidence": confidence_text(item.confidence), "prediction": item.label, **named} for item in predictions]
     ).encode()
 
 
@@ -79,9 +76,7 @@ class MessageMaker:
             "confidence": round_trip(prediction.confidence),
         }
         message_id = f"{self._id(sequence)}-{rule.name}"
-        return self._message(
-            message_id, sequence, captured_at, rule.topic, json.dumps(body).encode(), rule.qos
-        )
+        return self._message(message_id, sequence, captured_at, rule.topic, json.dumps(body).encode(), rule.qos)
 
     def full_object(
         self,

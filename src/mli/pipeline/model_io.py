@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "gray": 1}
 _CLASSIFIER_KINDS = ("probabilities", "logits")
+_NUMBERS = re.compile(r"float(16|32|64)|u?int(8|16|32|64)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +98,7 @@ def _input_from_model(model: ModelSpec, info: TensorInfo, changes: PreprocessSet
 
 def _check_input(model: ModelSpec, spec: InputSpec, info: TensorInfo) -> None:
     channels = _CHANNELS[spec.color]
-    sizes = (
-        (channels, spec.height, spec.width) if spec.layout == "NCHW" else (spec.height, spec.width, channels)
-    )
+    sizes = (channels, spec.height, spec.width) if spec.layout == "NCHW" else (spec.height, spec.width, channels)
     wanted = (1, *sizes)
     fits = len(info.shape) == 4 and all(
         size is None or size == want for size, want in zip(info.shape, wanted, strict=True)
@@ -148,7 +149,13 @@ def _find(model: ModelSpec, name: str, infos: tuple[TensorInfo, ...]) -> TensorI
 def _check_labels(model: ModelSpec, outputs: tuple[OutputSpec, ...], infos: tuple[TensorInfo, ...]) -> None:
     for output in outputs:
         info = _find(model, output.name, infos)
-        width = output_width(info)
+        if not _NUMBERS.fullmatch(info.dtype):
+            raise ModelRefused(
+                f"{model.model_file}: output {output.name!r} holds no numbers",
+                expected="a tensor of floating-point numbers or integers",
+                got=info.dtype,
+            )
+        width = output_width(info, each_box=model.task == "detection")
         if output.kind == "boxes":
             if width not in (4, None):
                 raise ModelRefused(
@@ -178,13 +185,11 @@ def labels_differ(model: ModelSpec, output: str, width: int) -> ModelRefused:
     )
 
 
-def output_width(info: TensorInfo) -> int | None:
-    """Number of values for one frame (or one box): the last dimension that is not 1."""
-    sizes = info.shape[1:] or info.shape
-    if any(size is None for size in sizes):
-        return None
-    wide = [size for size in sizes if size is not None and size > 1]
-    return wide[-1] if wide else 1
+def output_width(info: TensorInfo, *, each_box: bool) -> int | None:
+    """Number of values for one frame, or for one box; None where the model leaves it open."""
+    sizes = info.shape[-1:] if each_box else info.shape[1:] or info.shape
+    known = [size for size in sizes if size is not None]
+    return math.prod(known) if len(known) == len(sizes) else None
 
 
 def shape_text(info: TensorInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,31 @@ class Placement:
     top: float = 0.0
     width: float = 1.0
     height: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """One axis of a crop: pixels ``start`` to ``stop`` are resized to ``scaled``; ``size`` from ``offset`` stay."""
+
+    start: int
+    stop: int
+    scaled: int
+    offset: int
+    size: int
+
+    def placement(self, length: int) -> tuple[float, float]:
+        """Begin and extent of the frame's ``length`` pixels, in parts of ``size``."""
+        step = self.scaled / (self.stop - self.start)
+        return (-self.start * step - self.offset) / self.size, length * step / self.size
+
+
+def _central(length: int, size: int, ratio: float) -> _Cut:
+    """The central part of ``length`` pixels that ``ratio`` scales to ``size``."""
+    begin = max(0.0, (length - size / ratio) / 2)
+    start = math.floor(begin)
+    stop = min(length, max(start + 1, math.ceil(begin + size / ratio)))
+    scaled = max(size, round((stop - start) * ratio))
+    return _Cut(start, stop, scaled, min(round((begin - start) * ratio), scaled - size), size)
 
 
 class Preprocessor:
@@ -69,18 +95,31 @@ class Preprocessor:
             if image.shape[1] == width and image.shape[0] == height:
                 return image, Placement()
             return self._to_size(image, width, height), Placement()
-        ratios = (width / image.shape[1], height / image.shape[0])
-        ratio = min(ratios) if self._spec.resize == "letterbox" else max(ratios)
+        if self._spec.resize == "crop":
+            return self._crop(image)
+        ratio = min(width / image.shape[1], height / image.shape[0])
         inner_width = max(1, round(image.shape[1] * ratio))
         inner_height = max(1, round(image.shape[0] * ratio))
-        scaled = self._to_size(image, inner_width, inner_height)
         left, top = (width - inner_width) // 2, (height - inner_height) // 2
         placement = Placement(left / width, top / height, inner_width / width, inner_height / height)
-        if self._spec.resize == "crop":
-            return scaled[-top : -top + height, -left : -left + width], placement
         padded = np.full((height, width, 3), self._spec.pad, np.uint8)
-        padded[top : top + inner_height, left : left + inner_width] = scaled
+        padded[top : top + inner_height, left : left + inner_width] = self._to_size(image, inner_width, inner_height)
         return padded, placement
+
+    def _crop(self, image: Image) -> tuple[Image, Placement]:
+        """The centre of the frame, its shorter side filling the input.
+
+        Pixels that are cut off are not resized first: of a frame 1 pixel wide and 60,000 high that were gigabytes.
+        """
+        ratio = max(self._size[0] / image.shape[1], self._size[1] / image.shape[0])
+        across = _central(image.shape[1], self._size[0], ratio)
+        down = _central(image.shape[0], self._size[1], ratio)
+        part = image[down.start : down.stop, across.start : across.stop]
+        scaled = self._to_size(part, across.scaled, down.scaled)
+        cut = scaled[down.offset : down.offset + down.size, across.offset : across.offset + across.size]
+        left, width = across.placement(image.shape[1])
+        top, height = down.placement(image.shape[0])
+        return cut, Placement(left, top, width, height)
 
     def _to_size(self, image: Image, width: int, height: int) -> Image:
         resized = cv2.resize(image, (width, height), interpolation=self._interpolation)
@@ -95,6 +134,7 @@ class Preprocessor:
 
     def _to_dtype(self, pixels: Image) -> NDArray[Any]:
         spec = self._spec
+        # Without mean and scale a model takes pixels as they are, whatever its quantisation makes of them.
         if self._dtype == np.uint8 and self._raw:
             return pixels
         if self._dtype == np.int8 and self._raw:

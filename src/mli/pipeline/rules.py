@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class RuleEngine:
 class _RuleState:
     def __init__(self, settings: RuleSettings) -> None:
         self._settings = settings
+        # Confidences are float32; 0.7 as a double is more than the nearest of those, and would refuse "0.7".
+        self._least = _float32(settings.min_confidence)
         self._window: deque[bool] = deque(maxlen=settings.window)
         self._fired_at: float | None = None
 
@@ -60,7 +63,7 @@ class _RuleState:
         rule = self._settings
         labelled = [prediction for prediction in predictions if prediction.label in rule.labels]
         best = max(labelled, key=lambda prediction: prediction.confidence, default=None)
-        matched = best is not None and best.confidence >= rule.min_confidence
+        matched = best is not None and best.confidence >= self._least
         self._window.append(matched)
         reason = self._why_not(predictions, best, matched, captured_at)
         if reason is not None:
@@ -78,10 +81,17 @@ class _RuleState:
         if best is None:
             return f"saw {predictions[0].label}" if predictions else "saw nothing"
         if not matched:
-            return f"{best.label} {best.confidence:.2f} is below {rule.min_confidence:g}"
+            digits = 2 if best.confidence < self._least - 0.01 else 6
+            return f"{best.label} {best.confidence:.{digits}f} is below {rule.min_confidence:g}"
         matches = sum(self._window)
         if matches < rule.matches:
             return f"matched {matches} of {rule.matches} in the last {rule.window} frames"
-        if self._fired_at is not None and captured_at - self._fired_at < rule.cooldown_s:
+        # A clock that was set back must not lengthen a cool-down.
+        if self._fired_at is not None and 0 <= captured_at - self._fired_at < rule.cooldown_s:
             return f"cool-down: {rule.cooldown_s - (captured_at - self._fired_at):.1f} s left"
         return None
+
+
+def _float32(value: float) -> float:
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded

@@ -51,6 +51,7 @@ class ClassificationDecoder:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of logits, shape kept (n,), computed in float32 without overflow."""
-    powers = np.exp(logits - logits.max())
+    with np.errstate(over="ignore"):  # differences beyond float32 are minus infinity, and their powers 0
+        powers = np.exp(logits - logits.max())
     probabilities: NDArray[np.float32] = powers / powers.sum(dtype=np.float32)
     return probabilities

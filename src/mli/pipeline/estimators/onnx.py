@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from mli.errors import ModelRefused
+from mli.pipeline.estimators.onnx_external_data import check_external_data
 from mli.types import TensorInfo
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class OnnxEstimator:
         # Idle threads must not spin: the core, the decoder and other pipelines need this CPU.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         name = Path(path).name
+        check_external_data(Path(path))
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,9 +56,7 @@ def choose_backend(wanted: str, model_format: str) -> Backend:
     return backend
 
 
-def open_estimator(
-    model: ModelSpec, wanted: str = "auto", *, threads: int = 0, parallel: bool = False
-) -> Estimator:
+def open_estimator(model: ModelSpec, wanted: str = "auto", *, threads: int = 0, parallel: bool = False) -> Estimator:
     """Load a model.
 
     Args:
@@ -67,7 +66,7 @@ def open_estimator(
 
     Raises:
         ModelRefused: the runtime cannot load it.
-        StopError: the backend is not installed.
+        StopError: the backend is not installed, or lacks a library of the system.
     """
     backend = choose_backend(wanted, model.format)
     path = os.path.join(model.directory, model.model_file)  # noqa: PTH118 - runtimes take strings
@@ -75,10 +74,22 @@ def open_estimator(
     streams = max(1, cores // threads) if threads else cores
     capacity = streams if parallel else 1
     each = threads or max(1, cores // capacity)
+    try:
+        kind = _estimator_class(backend)
+    except ImportError as error:
+        raise StopError(
+            f"the backend {backend.name} is installed, but this system cannot load it",
+            got=str(error),
+            remedy=f"install what is named above, or the backend anew: {backend.install} --force-reinstall",
+        ) from error
+    return kind(path, threads=each, capacity=capacity)
+
+
+def _estimator_class(backend: Backend) -> Callable[..., Estimator]:
     if backend.name == "onnxruntime":
         from mli.pipeline.estimators.onnx import OnnxEstimator
 
-        return OnnxEstimator(path, threads=each, capacity=capacity)
+        return OnnxEstimator
     from mli.pipeline.estimators.tflite import LiteRtEstimator
 
-    return LiteRtEstimator(path, threads=each, capacity=capacity)
+    return LiteRtEstimator

@@ -39,20 +39,35 @@ class LiteRtEstimator:
         self.capacity = capacity
 
     def infer(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if arrays.keys() != self._input_index.keys():
+            # An input that is not set would keep the values of another frame.
+            raise ModelRefused(
+                f"{self.backend} was given other inputs than the model has",
+                expected=", ".join(sorted(self._input_index)),
+                got=", ".join(sorted(arrays)) or "none",
+            )
         interpreter = self._idle.get()
         try:
+            self._fit_open_sizes(interpreter, arrays)
             for name, array in arrays.items():
                 interpreter.set_tensor(self._input_index[name], array)
             interpreter.invoke()
             return {name: interpreter.get_tensor(index) for name, index in self._output_index.items()}
-        except KeyError as error:
-            raise ModelRefused(
-                f"the model has no input {error}", expected=", ".join(self._input_index)
-            ) from error
         except (ValueError, RuntimeError) as error:
             raise ModelRefused(f"{self.backend} failed on a frame", got=str(error)) from error
         finally:
             self._idle.put(interpreter)
+
+    def _fit_open_sizes(self, interpreter: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Where the model leaves a size open, make the interpreter's tensor as large as the array."""
+        changed = False
+        for info, detail in zip(self.inputs, interpreter.get_input_details(), strict=True):
+            shape = arrays[info.name].shape
+            if None in info.shape and tuple(detail["shape"]) != shape:
+                interpreter.resize_tensor_input(detail["index"], shape, strict=True)
+                changed = True
+        if changed:
+            interpreter.allocate_tensors()
 
     def close(self) -> None:
         while not self._idle.empty():

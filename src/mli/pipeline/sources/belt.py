@@ -53,6 +53,10 @@ _DRAW: dict[str, Callable[[np.random.Generator, Light], Patch]] = {
 }
 
 
+# Where the light is worked out: parts of the frame's half height and width, coarse because light changes slowly.
+_FIELD = np.mgrid[-1:1:12j, -1:1:16j].astype(np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """One drawn frame and the truth about it.
@@ -122,7 +126,8 @@ def _place(scene: Plane, patch: Patch, corner: tuple[int, int], light: Light) ->
     window = scene[top + rows.start : top + rows.stop, left + columns.start : left + columns.stop]
     behind: Plane = window
     if patch.bend is not None:
-        y, x = np.mgrid[0 : window.shape[0], 0 : window.shape[1]].astype(np.float32)
+        height, width = window.shape[:2]
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         bend = patch.bend[rows, columns]
         behind = np.asarray(
             cv2.remap(window, x + bend[..., 0], y + bend[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT),
@@ -155,7 +160,7 @@ def _cast_shadow(scene: Plane, patch: Patch, corner: tuple[int, int], light: Lig
 
 def _expose(rng: np.random.Generator, scene: Plane, light: Light) -> Plane:
     """Uneven light, the lens's dark corners, exposure and the lamp's colour."""
-    y, x = np.mgrid[-1:1:12j, -1:1:16j].astype(np.float32)
+    y, x = _FIELD
     slope = rng.uniform(0, 0.28)
     field = 1 + slope * (light.main[0] * x + light.main[1] * y) - rng.uniform(0, 0.2) * (x * x + y * y)
     if chance(rng, 0.3):  # a lamp's pool of light, or the shadow of somebody who passes by

@@ -14,7 +14,15 @@ from mli.errors import ImageRefused
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_STANDALONE = frozenset(range(0xD0, 0xD9)) | {0x01}
+_PROGRESSIVE = frozenset({0xC2, 0xCA})
+_STANDALONE = frozenset(range(0xD0, 0xD8)) | {0x01}
+# Between segments, decoders skip a stuffed zero and look on where we would jump; the others end the search.
+_NO_SEGMENT = frozenset({0x00, 0xD8, 0xD9, 0xDA})
+
+MAX_PARTS = 200_000
+"""Chunks or segments before the search is given up; far more than a file of ours has, and done in a moment."""
+MAX_SCANS = 100
+"""A progressive JPEG goes over all its pixels once a scan; real ones have about ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +66,49 @@ def read_header(data: bytes, name: str) -> ImageHeader:
 def _png_size(data: bytes) -> tuple[int, int]:
     if data[12:16] != b"IHDR":
         raise IndexError("no IHDR")
-    if b"IEND" not in data[-64 * 1024 :]:
-        raise EOFError("its IEND chunk is missing")
     width, height = struct.unpack_from(">II", data, 16)
-    return width, height
+    at = len(_PNG)
+    for _ in range(MAX_PARTS):
+        if at + 12 > len(data):
+            raise EOFError("its IEND chunk is missing")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+        if kind == b"IEND":
+            return width, height
+    raise IndexError("too many chunks")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
-    while True:
+    for _ in range(MAX_PARTS):
         if data[at] != 0xFF:
             raise IndexError("no marker")
         marker = data[at + 1]
+        if marker in _NO_SEGMENT:
+            raise IndexError("no frame header")
         if marker == 0xFF:
             at += 1
             continue
         if marker in _STANDALONE:
             at += 2
             continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
         if marker in _START_OF_FRAME:
             height, width = struct.unpack_from(">HH", data, at + 5)
-            if data.rfind(b"\xff\xd9", at) < 0:
-                raise EOFError("its end marker is missing")
+            _check_scans(data, at + 2 + length, progressive=marker in _PROGRESSIVE)
             return width, height
-        (length,) = struct.unpack_from(">H", data, at + 2)
         at += 2 + length
+    raise IndexError("too many segments")
+
+
+def _check_scans(data: bytes, at: int, *, progressive: bool) -> None:
+    """The end marker is there, and there are no more scans than a real image has."""
+    end = data.find(b"\xff\xd9", at)
+    if end < 0:
+        raise EOFError("its end marker is missing")
+    scans = data.count(b"\xff\xda", at, end)
+    if scans < 1 or (progressive and scans > MAX_SCANS):
+        raise IndexError(f"{scans} scans")
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:
@@ -90,6 +116,8 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
     if header == 12:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
         compression = 0
+    elif header < 36:
+        raise IndexError("an unknown header")
     else:
         width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
     height = abs(height)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mli.errors import ImageRefused, RefusedError
+from mli.errors import ImageRefused, RefusedError, RetryError
 from mli.pipeline.sources.image_header import read_header
 from mli.pipeline.sources.source import Capture, Reading
 
@@ -28,27 +29,57 @@ log = logging.getLogger(__name__)
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MAX_FILE_BYTES = 256 * 1024 * 1024
 RELIST_S = 1.0
-"""A folder is listed again at most so often while its pass goes on."""
+"""A folder is listed again at most so often while its pass goes on …"""
+RELIST_SHARE = 0.05
+"""… and listing a huge one takes no more than this part of the time."""
+
+NaturalKey = tuple[tuple[tuple[int, int, str], ...], str]
 
 
-def natural_key(path: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key by which ``image2`` comes before ``image10``."""
-    parts = re.split(r"(\d+)", path.casefold())
-    return tuple(
-        (0, int(part), part) if part.isdigit() and part.isascii() else (1, 0, part) for part in parts if part
-    )
+def natural_key(path: str) -> NaturalKey:
+    """Sort key by which ``image2`` comes before ``image10``; no two paths have the same."""
+    parts = re.split(r"([0-9]+)", path.casefold())
+    key = tuple((0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts if part)
+    return key, path
+
+
+def plain_text(path: str) -> str:
+    """A path as every encoder and terminal takes it.
+
+    File names may hold any bytes: those that are no UTF-8, and control characters, become ``\\xff``.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def list_images(uri: str) -> list[str]:
-    """Paths of the images that ``uri`` (folder, glob or file) stands for, in natural order."""
+    """Paths of the images that ``uri`` (folder, glob or file) stands for, in natural order.
+
+    Hidden files are left out, unless the file is ``uri`` itself.
+
+    Raises:
+        OSError: there is no such file or folder, or it cannot be listed.
+    """
     path = Path(uri)
     if path.is_dir():
-        names = [entry.path for entry in os.scandir(path) if not entry.name.startswith(".")]
+        with os.scandir(path) as entries:
+            names = [entry.path for entry in entries if not entry.name.startswith(".")]
     elif path.exists():
         return [str(path)]
     else:
+        if not _fixed_part(path).is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
         names = glob.glob(uri, recursive=True)
-    return sorted((name for name in names if name.lower().endswith(EXTENSIONS)), key=natural_key)
+    images = (name for name in names if name.lower().endswith(EXTENSIONS))
+    return sorted(images, key=lambda name: natural_key(plain_text(name)))
+
+
+def _fixed_part(path: Path) -> Path:
+    """The folder before the first wildcard of a glob; the path itself where it has none."""
+    for index, part in enumerate(path.parts):
+        if glob.has_magic(part):
+            return Path(*path.parts[:index])
+    return path
 
 
 def decode_file(path: str, max_pixels: int) -> Image:
@@ -60,7 +91,8 @@ def decode_file(path: str, max_pixels: int) -> Image:
     Raises:
         ImageRefused: not a regular file, not an image, larger than ``max_pixels``, or damaged.
     """
-    return decode(_read(path), Path(path).name, max_pixels)
+    name = plain_text(Path(path).name)
+    return decode(_read(path, name), name, max_pixels)
 
 
 def decode(data: bytes, name: str, max_pixels: int) -> Image:
@@ -78,26 +110,33 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image:
         raise ImageRefused(f"{name}: the {header.kind} data is damaged ({error.err})") from error
     if image is None:
         raise ImageRefused(f"{name}: the {header.kind} data is damaged")
+    if sorted(image.shape[:2]) != sorted((header.width, header.height)):
+        raise ImageRefused(
+            f"{name}: the {header.kind} header and data disagree",
+            expected=f"{header.width} x {header.height} pixels, as the header says",
+            got=f"{image.shape[1]} x {image.shape[0]}",
+        )
     return image.astype(np.uint8, copy=False)
 
 
-def _read(path: str) -> bytes:
-    name = Path(path).name
+def _read(path: str, name: str) -> bytes:
     try:
         # Non-blocking: opening a named pipe that someone put into the folder must not hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ImageRefused(f"{name}: cannot be read: {error.strerror}") from error
     try:
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageRefused(f"{name}: not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise ImageRefused(f"{name}: {status.st_size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageRefused(f"{name}: not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageRefused(f"{name}: {status.st_size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+        with open(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ImageRefused(f"{name}: cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 class ImagesSource:
@@ -107,11 +146,14 @@ class ImagesSource:
     stopped; a new file that sorts before it waits for the next sweep. Otherwise the source loops and picks up
     every new file; an image that was refused is not tried again until it changes.
 
+    A folder that cannot be listed is no empty folder: a sweep fails there, to be taken up again; a loop waits.
+
     Args:
-        position: path of the last image that is done, None for a fresh start.
+        position: path (as ``plain_text``) of the last image that is done, None for a fresh start.
 
     Raises:
         RefusedError: ``once``, and there is no image at all.
+        RetryError: ``once``, and the folder cannot be listed; ``read`` raises it as well.
     """
 
     def __init__(
@@ -125,6 +167,8 @@ class ImagesSource:
         self._done: set[str] = set()
         self._last = position
         self._pending: list[str] = []
+        self._list_again_at = 0.0
+        self._gone = False
         self._list()
         if not self._pending and position is None:
             self._tell_empty()
@@ -132,9 +176,7 @@ class ImagesSource:
             self._last = None  # only the first listing goes on after it; from then on the done ones are known
 
     def read(self) -> Capture | Reading:
-        if time.monotonic() - self._listed_at >= RELIST_S:
-            self._list()
-        if not self._pending:
+        if time.monotonic() >= self._list_again_at or not self._pending:
             self._list()
         if not self._pending:
             if self.finite:
@@ -142,11 +184,12 @@ class ImagesSource:
             if not self._start_over():
                 return Reading.NOTHING_YET
         path = self._pending.pop()
+        position = plain_text(path)
         if self.finite:
-            self._last = path
+            self._last = position
         else:
             self._done.add(path)
-        return Capture(Path(path).name, self._clock(), path, lambda: self._decode(path))
+        return Capture(plain_text(Path(path).name), self._clock(), position, lambda: self._decode(path))
 
     def close(self) -> None:
         self._pending.clear()
@@ -154,17 +197,44 @@ class ImagesSource:
     def _tell_empty(self) -> None:
         expected = f"{', '.join(EXTENSIONS)} files"
         if self.finite:
-            raise RefusedError("there are no images", where=self._uri, expected=expected)
-        log.warning("there are no images yet in %s; waiting for %s", self._uri, expected)
+            raise RefusedError("there are no images", where=plain_text(self._uri), expected=expected)
+        if not self._gone:
+            log.warning("there are no images yet in %s; waiting for %s", plain_text(self._uri), expected)
 
     def _list(self) -> None:
         """What is still to do in this pass, in reverse order so that the next one is popped."""
-        self._listed_at = time.monotonic()
-        paths = list_images(self._uri)
+        started = time.monotonic()
+        paths = self._listed()
+        there = set(paths)
+        self._done &= there
+        for path in [path for path in self._refused if path not in there]:
+            self._refused.pop(path, None)
         if self._last is not None:
             last = natural_key(self._last)
-            self._done.update(path for path in paths if natural_key(path) <= last)
+            self._done.update(path for path in paths if natural_key(plain_text(path)) <= last)
         self._pending = [path for path in reversed(paths) if path not in self._done and self._usable(path)]
+        ended = time.monotonic()
+        self._list_again_at = ended + max(RELIST_S, (ended - started) / RELIST_SHARE)
+
+    def _listed(self) -> list[str]:
+        try:
+            paths = list_images(self._uri)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and self._last == plain_text(self._uri):
+                return []  # a single file that is done may be taken away
+            if self.finite:
+                raise RetryError(
+                    "the images cannot be listed",
+                    where=plain_text(self._uri),
+                    got=error.strerror,
+                    remedy="check the folder (is its disk mounted?); the pipeline goes on where it stopped",
+                ) from error
+            if not self._gone:
+                log.warning("%s cannot be listed: %s; waiting for it", plain_text(self._uri), error.strerror)
+            self._gone = True
+            return []
+        self._gone = False
+        return paths
 
     def _start_over(self) -> bool:
         self._done.clear()

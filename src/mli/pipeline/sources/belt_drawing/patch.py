@@ -72,7 +72,7 @@ def draw_light(rng: np.random.Generator) -> Light:
 def local_grid(half_width: float, half_height: float) -> tuple[Plane, Plane]:
     """Pixel coordinates around a thing's centre."""
     right, down = int(np.ceil(half_width)) + 2, int(np.ceil(half_height)) + 2
-    y, x = np.mgrid[-down : down + 1, -right : right + 1].astype(np.float32)
+    x, y = np.meshgrid(np.arange(-right, right + 1, dtype=np.float32), np.arange(-down, down + 1, dtype=np.float32))
     return x, y
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Plane = NDArray[np.float32]
 
 _STEPS = 512
+_PLACES = np.linspace(0, 1, _STEPS)
 
 
 def _size(plane: Plane) -> tuple[int, int]:
@@ -54,7 +55,7 @@ class Solid:
 def _profile(rng: np.random.Generator, knots: Sequence[tuple[float, float]], smooth: int, dents: float) -> Plane:
     """Radius (1 at the widest) at _STEPS places from base to top; ``dents`` squeezes it here and there."""
     positions, radii = zip(*knots, strict=True)
-    table = np.interp(np.linspace(0, 1, _STEPS), positions, radii).astype(np.float32)
+    table = np.interp(_PLACES, positions, radii).astype(np.float32)
     table = cv2.blur(table[None], (smooth, 1), borderType=cv2.BORDER_REPLICATE)[0]
     if dents > 0:
         coarse = rng.uniform(-1, 0.6, (1, int(rng.integers(5, 9)))).astype(np.float32)
@@ -322,7 +323,7 @@ def _plastic_table(rng: np.random.Generator, crumple: float) -> tuple[Plane, Pla
         (shoulder + 0.08, 0.88), (shoulder + 0.15, neck * 1.3), (0.885, neck), (0.9, neck * 1.28),
         (0.915, neck * 1.28), (0.92, neck * 1.16), (1, neck * 1.12),
     )  # fmt: skip
-    places = np.linspace(0, 1, _STEPS)
+    places = _PLACES
     ribs = np.sin(places * 2 * np.pi * rng.integers(9, 20)) * (places < shoulder) * (places > 0.06)
     ribs = ribs.astype(np.float32) * np.float32(1 if chance(rng, 0.75) else 0.15)
     table = _profile(rng, knots, 9, crumple)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating[Any]]
 
 WIDTH, HEIGHT = 320, 240
+_PHASES = np.linspace(0, 1, 256)
 TILE = 512
 
 Color = tuple[float, float, float]
@@ -106,7 +107,7 @@ class Belt:
 
 def _wave(position: Plane, period: float, knots: Sequence[float], values: Sequence[float]) -> Plane:
     """A periodic brightness: ``values`` at ``knots`` (0 to 1 of a period); ``position`` is at least 0."""
-    table = np.interp(np.linspace(0, 1, 256), knots, values).astype(np.float32)
+    table = np.interp(_PHASES, knots, values).astype(np.float32)
     phase = (position * np.float32(256 / period)).astype(np.int32).astype(np.uint8)
     return np.asarray(cv2.LUT(phase, table), np.float32)
 

@@ -1,0 +1,132 @@
+"""What pydantic says of a wrong value, in words for whoever wrote the file."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+from mli.config.broker_url import redact_url
+from mli.config.schema import NAME, SHA256, THING, RunFile
+from mli.config.short_form import PIPELINE_KEYS
+from mli.config.yaml_places import Location
+from mli.nearest import nearest
+
+_KEY = "[key]"
+_EXPECTED = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "model_type": "a section of keys",
+    "model_attributes_type": "a section of keys",
+    "dict_type": "a section of keys",
+    "tuple_type": "a list",
+}
+_PATTERNS = {
+    NAME: "a name of 1 to 64 letters, digits, _ and -",
+    THING: "a name of 1 to 128 letters, digits, :, _ and -",
+    SHA256: "a sha256 digest, 64 lower-case hexadecimal digits",
+}
+
+
+def problem_of(error: ErrorDetails, written: Mapping[str, Any]) -> tuple[Location, str]:
+    """Where in the long form something is wrong, and what.
+
+    Args:
+        written: the file as it stands, which may be the short form.
+    """
+    location: Location = tuple(error["loc"])
+    kind = error["type"]
+    if location[-1:] == (_KEY,):
+        location = location[:-1]
+    if kind == "extra_forbidden":
+        return location, _unknown_key(location, written)
+    if kind == "missing":
+        return location, "this key is missing"
+    if kind == "value_error":
+        return location, str(error["ctx"]["error"])
+    return location, f"expected {_expected(error)}, found {_shown(location, error['input'])}"
+
+
+def _expected(error: ErrorDetails) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _EXPECTED:
+        return _EXPECTED[kind]
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS[context["pattern"]]
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind == "greater_than_equal":
+        return f"at least {context['ge']:g}"
+    if kind == "less_than_equal":
+        return f"at most {context['le']:g}"
+    if kind in ("too_short", "string_too_short"):
+        return "at least one entry" if kind == "too_short" else "text that is not empty"
+    message = error["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _unknown_key(location: Location, written: Mapping[str, Any]) -> str:
+    key = str(location[-1])
+    if len(location) == 1 and key in PIPELINE_KEYS and "pipelines" in written:
+        return f"this key belongs to one of the pipelines: `pipelines: {{NAME: {{{key}: …}}}}`"
+    known = known_keys(location[:-1])
+    if len(location) == 3 and location[0] == "pipelines" and "pipelines" not in written:
+        known = known_keys(())  # the short form has them at the top of the file
+    return f"unknown key{nearest(key, known)}"
+
+
+def known_keys(location: Location) -> list[str]:
+    """The keys that may stand at ``location`` of the long form, with those of the short form there."""
+    model: Any = RunFile
+    own_names = False
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if own_names:  # a name of the user's own, such as a pipeline's
+            own_names = False
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        model = _section_of(annotation) or model
+        own_names = getattr(annotation, "__origin__", None) is dict
+    keys = list(model.model_fields)
+    if model is RunFile:
+        return [*keys, *PIPELINE_KEYS, "broker"]
+    return [*PIPELINE_KEYS] if "source" in keys else keys
+
+
+def _section_of(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_of(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _shown(location: Location, value: object) -> str:
+    if "password" in location:
+        return "something else (not shown)"
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a section of keys"
+    if isinstance(value, (list, tuple)):
+        return "a list" if value else "an empty list"
+    if isinstance(value, bool):
+        return "true or false (yes, no, on and off mean these in YAML; quotes make them text)"
+    if isinstance(value, datetime.date):
+        return "a date (quotes make it text)"
+    text = repr(redact_url(value) if isinstance(value, str) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
