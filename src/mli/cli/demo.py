@@ -39,12 +39,13 @@ def demo(
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mli-demo-")))
         archive = stack.enter_context(as_file(files("mli") / "assets" / "recycling.zip"))
         broker = stack.enter_context(EmbeddedBroker(port=port))
-        settings = _settings(archive, root, broker.port, frames=frames, interval=interval, seed=seed)
+        settings = demo_settings(archive, root, broker.port, frames=frames, interval=interval, seed=seed)
         code = run_here(_view(settings, broker, person=sys.stdout.isatty() and not as_json))
     raise typer.Exit(code)
 
 
-def _settings(archive: Path, root: Path, port: int, *, frames: int | None, interval: str, seed: int) -> RunSettings:
+def demo_settings(archive: Path, root: Path, port: int, *, frames: int | None, interval: str, seed: int) -> RunSettings:
+    """What the demo runs: simulated camera, its model, the embedded broker, and the rule that diverts."""
     from mli.config.files import settings_of_arguments
 
     source: dict[str, Any] = {"kind": "demo", "seed": seed, "interval": interval}

@@ -38,6 +38,7 @@ class DemoView(Running):
         self._times: deque[float] = deque(maxlen=_RATE_OVER)
         self._actions: Counter[str] = Counter()
         self._last_action: ActionOutcome | None = None
+        self.last_picture: RenderableType = ""
         self._live = Live(console=console, auto_refresh=False)
 
     def started(self) -> None:
@@ -71,7 +72,8 @@ class DemoView(Running):
     def on_wake(self) -> None:
         """Draw."""
         assert self.core is not None
-        self._live.update(self.render(self.core.status()), refresh=True)
+        self.last_picture = self.render(self.core.status())
+        self._live.update(self.last_picture, refresh=True)
 
     def render(self, status: CoreStatus) -> RenderableType:
         """The whole picture."""
@@ -135,7 +137,7 @@ def _figures(status: CoreStatus, times: list[float]) -> Text:
 
 
 def _rule(status: CoreStatus, counts: dict[str, int], last: ActionOutcome | None) -> Text:
-    line = Text("rule: plastic bottle → divert   ")
+    line = Text("rule: plastic bottle → divert  ")
     for rule, fired in status.rules_fired.items():
         line.append(f"fired {fired} times", "bold magenta")
         line.append(f", command ran {counts.get('ran', 0)}")
@@ -144,5 +146,5 @@ def _rule(status: CoreStatus, counts: dict[str, int], last: ActionOutcome | None
         if last is not None and last.firing.rule == rule:
             line.append(f", last {last.age_s * 1000:.0f} ms after its frame")
     for reason in status.rules_why_not.values():
-        line.append(f"   (last not: {reason})", "dim")
+        line.append(f"  (why not: {reason})", "dim")
     return line
