@@ -186,6 +186,19 @@ class ResumeState:
 
 
 @dataclass(frozen=True, slots=True)
+class Caution:
+    """What a worker is told of the workers before it.
+
+    Attributes:
+        one_by_one: the last one died; begin with one frame at a time, naming each, until the guilty one is passed.
+        avoid: positions of frames that ended a worker while they alone were worked on; they are skipped.
+    """
+
+    one_by_one: bool = False
+    avoid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Quantization:
     """real value = (stored value - zero_point) * scale."""
 

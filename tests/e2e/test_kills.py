@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.fixtures.brokers import RecordingBrokerProcess, wait_until
-from tests.fixtures.color_model import color_archive, numbered_images
-from tests.fixtures.mli_process import kill_group, start_mli, workers_of
+from tests.fixtures.color_model import color_archive, endless_on_white, numbered_images, white_image
+from tests.fixtures.mli_process import kill_group, run_mli, start_mli, workers_of
 
 IMAGES = 1000
 
@@ -179,3 +179,26 @@ def is_running(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_an_image_that_ends_every_worker_is_found_and_skipped(
+    recording_broker: RecordingBrokerProcess, tmp_path: Path
+) -> None:
+    recording_broker.start()
+    names = numbered_images(tmp_path / "images", 30)
+    white_image(tmp_path / "images" / "frame-12.png")
+    settings = {
+        "thing": "t",
+        "root": str(tmp_path / "root"),
+        "broker": f"mqtt://localhost:{recording_broker.port}",
+        "model": str(color_archive(tmp_path, model=endless_on_white)),
+        "source": {"uri": str(tmp_path / "images"), "once": True, "interval": 0},
+        "limits": {"frame_timeout": "1s"},
+        "image_name": True,
+    }
+    (tmp_path / "run.yaml").write_text(json.dumps(settings))
+    result = run_mli("run", tmp_path / "run.yaml", state=tmp_path / "state")
+    assert result.returncode == 0, result.stderr
+    assert "skipped frame-12.png: it ended the worker" in result.stderr
+    seen = {json.loads(event["payload"])[0]["image_name"] for event in recording_broker.events()}
+    assert seen == set(names) - {"frame-12.png"}

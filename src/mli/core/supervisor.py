@@ -14,11 +14,13 @@ from mli.core.restart import RestartPolicy
 from mli.core.wire import Ack, Ready, Start, Stop
 from mli.core.worker_process import Death, WorkerProcess
 from mli.errors import MliError, RetryError
-from mli.types import Counters, ModelSpec, Record, ResumeState
+from mli.types import Caution, Counters, ModelSpec, Record, ResumeState
 
 log = logging.getLogger(__name__)
 
 RESUME_RETRY_S = 1.0
+AVOIDED = 100
+"""Frames that ended a worker are remembered up to so many, while the core runs."""
 ACK_EVERY = 8
 """Records that are committed together share an acknowledgement; at the latest every so many there is one."""
 
@@ -88,6 +90,7 @@ class PipelineSupervisor(threading.Thread):
         self._stop_asked = threading.Event()
         self._worker: WorkerProcess | None = None
         self._newest = 0
+        self._caution = Caution()
         self._status = PipelineStatus(settings.name)
 
     def status(self) -> PipelineStatus:
@@ -131,6 +134,7 @@ class PipelineSupervisor(threading.Thread):
             delay_s = self._policy.failed()
             self.error = death.error
             log.error("pipeline %s: %s", self.settings.name, death.error)
+            self._learn(death)
             if death.permanent or self._policy.broken:
                 self._set("broken", pid=None, error=str(death.error))
                 return
@@ -138,6 +142,13 @@ class PipelineSupervisor(threading.Thread):
             self._set("waiting", pid=None, error=str(death.error), restarts=self._status.restarts + 1)
             self._stop_asked.wait(delay_s)
         self._set("stopped", pid=None)
+
+    def _learn(self, death: Death) -> None:
+        """The next worker is careful; a frame that ended a careful one is not tried again."""
+        avoid = self._caution.avoid
+        if death.suspect is not None:
+            avoid = (*avoid, death.suspect)[-AVOIDED:]
+        self._caution = Caution(one_by_one=True, avoid=avoid)
 
     def _one_life(self) -> Death | None:
         try:
@@ -150,7 +161,7 @@ class PipelineSupervisor(threading.Thread):
         if resume.position is not None and self.settings.source.once:
             log.warning("pipeline %s goes on after %s, where it stopped", self.settings.name, resume.position)
         self._set("starting", counters=resume.counters)
-        worker = WorkerProcess(Start(self.settings, self.model, resume), self._take)
+        worker = WorkerProcess(Start(self.settings, self.model, resume, self._caution), self._take)
         self._worker = worker
         self._set("starting", pid=worker.pid)
         if self._stop_asked.is_set():

@@ -1,7 +1,7 @@
 """The wire between core and worker: one JSON message a frame, with its length before it.
 
 core → worker: ``start`` (everything the worker needs), ``ack`` (records up to a number are committed), ``stop``.
-worker → core: ``ready``, ``record``, ``heartbeat``, ``finished``, ``failed``.
+worker → core: ``ready``, ``trying``, ``record``, ``heartbeat``, ``finished``, ``failed``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from mli import frozen_json
 from mli.config.settings import PipelineSettings
-from mli.types import ModelSpec, Record, ResumeState
+from mli.types import Caution, ModelSpec, Record, ResumeState
 
 WINDOW = 32
 """Records that a worker may send ahead of their acknowledgement."""
@@ -28,11 +28,16 @@ _MAX_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The worker's whole world; the first message it gets."""
+    """The worker's whole world; the first message it gets.
+
+    Attributes:
+        caution: what earlier workers of this pipeline died of.
+    """
 
     settings: PipelineSettings
     model: ModelSpec
     resume: ResumeState
+    caution: Caution = Caution()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,13 @@ class Ack:
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Read no more frames; finish those under way, then end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """A careful worker begins with this frame, and works on no other."""
+
+    position: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +103,10 @@ class Failed:
     permanent: bool
 
 
-WireMessage = Start | Ack | Stop | Ready | Record | Heartbeat | Finished | Failed
+WireMessage = Start | Ack | Stop | Trying | Ready | Record | Heartbeat | Finished | Failed
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Start, Ack, Stop, Ready, Record, Heartbeat, Finished, Failed)
+    kind.__name__.lower(): kind for kind in (Start, Ack, Stop, Trying, Ready, Record, Heartbeat, Finished, Failed)
 }
 
 

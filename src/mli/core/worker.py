@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
-from mli.core.wire import WINDOW, Ack, Failed, Finished, Heartbeat, Ready, Start, Stop, Wire
+from mli.core.wire import WINDOW, Ack, Failed, Finished, Heartbeat, Ready, Start, Stop, Trying, Wire
 from mli.errors import MliError, RefusedError, StopError
 from mli.types import Record
 
@@ -68,7 +68,7 @@ def _serve(wire: Wire, start: Start) -> None:
         cv2.setNumThreads(1)  # frames are worked on side by side: one that took all cores would only wait for others
     outlet = _WireOutlet(wire)
     source = open_source(settings.source, start.resume.position)
-    loop = PipelineLoop(settings, start.model, estimator, source, start.resume, outlet)
+    loop = PipelineLoop(settings, start.model, estimator, source, start.resume, outlet, start.caution)
     warm_up(estimator, loop.io)
     wire.send(Ready(estimator.backend, describe_input(loop.io.input)))
     receiver = threading.Thread(target=_receive, args=(wire, loop, outlet), name="receive", daemon=True)
@@ -105,6 +105,9 @@ class _WireOutlet:
     def send(self, record: Record) -> None:
         self._sent = record.number
         self._wire.send(record)
+
+    def trying(self, position: str) -> None:
+        self._wire.send(Trying(position))
 
     def heartbeat(self, oldest_frame_s: float) -> None:
         self._wire.send(Heartbeat(oldest_frame_s))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psutil
 
 from mli.config.settings import LimitSettings
-from mli.core.wire import Failed, Finished, Heartbeat, Ready, Start, Wire, WireMessage
+from mli.core.wire import Failed, Finished, Heartbeat, Ready, Start, Trying, Wire, WireMessage
 from mli.errors import MliError, StopError
 from mli.types import Record
 
@@ -37,11 +37,13 @@ class Death:
         source_ended: the source came to its end; nothing is wrong.
         error: what went wrong, None where nothing did.
         permanent: another try cannot help.
+        suspect: position of the frame that was worked on alone when the worker died of its own work.
     """
 
     source_ended: bool = False
     error: MliError | None = None
     permanent: bool = False
+    suspect: str | None = None
 
 
 class WorkerProcess:
@@ -78,6 +80,7 @@ class WorkerProcess:
         self._stderr.start()
         self._started_at = self._heard_at = time.monotonic()
         self._ready = False
+        self._trying: str | None = None
         self._oldest_frame_s = 0.0
         self.resident_bytes = 0
 
@@ -122,7 +125,11 @@ class WorkerProcess:
         self._heard_at = time.monotonic()
         match message:
             case Record():
+                if message.position == self._trying:
+                    self._trying = None
                 self._on_message(message)
+            case Trying():
+                self._trying = message.position
             case Heartbeat():
                 self._oldest_frame_s = message.oldest_frame_s
                 return self._overdue() or self._too_large()
@@ -134,7 +141,9 @@ class WorkerProcess:
             case Failed():
                 fields = dict(message.error)
                 what = fields.pop("what") or "the worker failed"
-                return Death(error=StopError(what, **fields), permanent=message.permanent)
+                # Once frames have run, a failure may be one frame's; before, it is the model's or the settings'.
+                permanent = message.permanent and not self._ready
+                return Death(error=StopError(what, **fields), permanent=permanent, suspect=self._trying)
             case _:
                 raise ValueError(f"a worker does not send {type(message).__name__}")
         return None
@@ -158,7 +167,8 @@ class WorkerProcess:
             error=StopError(
                 f"the worker was ended: {what} (limit {seconds:g} s)",
                 remedy=f"raise limits.{limit} of the pipeline, or take a smaller model",
-            )
+            ),
+            suspect=self._trying,
         )
 
     def _too_large(self) -> Death | None:
@@ -177,7 +187,8 @@ class WorkerProcess:
                 expected=f"at most {allowed / 1024**2:.0f} MB (limits.memory)",
                 got=f"{used:.0f} MB",
                 remedy=f"set `limits: {{memory: {need:.0f}MB}}` for this pipeline, or take a smaller model",
-            )
+            ),
+            suspect=self._trying,
         )
 
     def _died(self, how: str | None = None) -> Death:
@@ -186,7 +197,9 @@ class WorkerProcess:
         if how is None:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         last = self._last_lines[-1] if self._last_lines else None
-        return Death(error=StopError(f"the worker died: {how}", got=last))
+        # Whoever is killed from outside is not to blame for it.
+        suspect = None if -code in (signal.SIGKILL, signal.SIGTERM) else self._trying
+        return Death(error=StopError(f"the worker died: {how}", got=last), suspect=suspect)
 
     def _end(self) -> None:
         """Whatever it still does, it is gone after this."""

@@ -18,7 +18,7 @@ from mli.pipeline.pace import Pace
 from mli.pipeline.preprocess import Preprocessor
 from mli.pipeline.rules import RuleEngine
 from mli.pipeline.sources.source import Capture, Reading, Source
-from mli.types import Firing, Record, SkippedFrame
+from mli.types import Caution, Firing, Record, SkippedFrame
 
 if TYPE_CHECKING:
     from mli.config.settings import PipelineSettings
@@ -39,6 +39,10 @@ class Outlet(Protocol):
 
     def send(self, record: Record) -> None:
         """Hand a record over; returns at once."""
+        ...
+
+    def trying(self, position: str) -> None:
+        """Tell which frame is begun, alone; only while there is reason for caution."""
         ...
 
     def heartbeat(self, oldest_frame_s: float) -> None:
@@ -87,6 +91,7 @@ class PipelineLoop:
         source: Source,
         resume: ResumeState,
         outlet: Outlet,
+        caution: Caution = Caution(),
     ) -> None:
         self._settings = settings
         self._processor = FrameProcessor(settings, model, estimator)
@@ -103,6 +108,9 @@ class PipelineLoop:
         self._stopping = False
         self._ended = False
         self._threads = estimator.capacity + 1
+        self._avoid = frozenset(caution.avoid)
+        # As many as may have been under way when the last worker died: the guilty one is among them.
+        self._careful = self._threads + 1 if caution.one_by_one else 0
         self._underway: deque[_Underway] = deque()
         self._pace = Pace(settings.source.interval_s, time.monotonic())
         self._next_heartbeat_at = time.monotonic()
@@ -153,7 +161,7 @@ class PipelineLoop:
         return (self._ended or self._stopping) and not self._underway
 
     def _read(self, pool: ThreadPoolExecutor) -> None:
-        while not (self._ended or self._stopping) and len(self._underway) <= self._threads:
+        while self._may_read():
             now = time.monotonic()
             if self._pace.wait_s(now) > 0:
                 return
@@ -165,11 +173,20 @@ class PipelineLoop:
                 self._pace.nothing_yet(now)
                 return
             self._pace.taken(now)
+            if self._careful:
+                self._careful -= 1
+                self._outlet.trying(capture.position)
             result = pool.submit(self._process, capture)
             self._underway.append(_Underway(capture, now, result))
             result.add_done_callback(lambda _: self._wake.set())
 
+    def _may_read(self) -> bool:
+        bound = 0 if self._careful else self._threads
+        return not (self._ended or self._stopping) and len(self._underway) <= bound
+
     def _process(self, capture: Capture) -> tuple[Prediction, ...]:
+        if capture.position in self._avoid:
+            raise ImageRefused(f"{capture.image_name}: it ended the worker when it alone was worked on")
         return self._processor(capture.decode())
 
     def _emit(self) -> None:
@@ -270,6 +287,6 @@ class PipelineLoop:
     def _idle_s(self) -> float:
         now = time.monotonic()
         idle_s = max(0.0, self._next_heartbeat_at - now)
-        if not (self._ended or self._stopping) and len(self._underway) <= self._threads:
+        if self._may_read():
             idle_s = min(idle_s, self._pace.wait_s(now))
         return idle_s

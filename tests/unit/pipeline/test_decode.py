@@ -15,8 +15,8 @@ from tests.unit.pipeline.encoded_images import (
     PNG_SIGNATURE,
     animated,
     encode,
-    jpeg_segment,
     join_png,
+    jpeg_segment,
     pixels,
     png_chunks,
     png_promising,
@@ -98,9 +98,7 @@ def cmyk_jpeg() -> bytes:
     head = grey[:2] + adobe + grey[2:at] + frame + between
     (length,) = struct.unpack_from(">H", grey, scan + 2)
     entropy = grey[scan + 2 + length : -2]
-    scans = b"".join(
-        jpeg_segment(0xDA, bytes([1, number, 0, 0, 63, 0])) + entropy for number in (1, 2, 3, 4)
-    )
+    scans = b"".join(jpeg_segment(0xDA, bytes([1, number, 0, 0, 63, 0])) + entropy for number in (1, 2, 3, 4))
     return head + scans + b"\xff\xd9"
 
 

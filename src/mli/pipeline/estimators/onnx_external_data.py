@@ -83,7 +83,7 @@ def _is_inside(folder: Path, location: str) -> bool:
 def _walk(data: Any, at: int, end: int, message: str, depth: int) -> Iterator[str]:
     """Locations in the message that lies from ``at`` to ``end``."""
     if depth > _MAX_DEPTH:
-        raise ModelRefused(f"the model's graphs are nested more than {_MAX_DEPTH} deep")
+        raise ValueError(f"graphs that are nested more than {_MAX_DEPTH} deep")
     inner = FIELDS[message]
     for field, start, stop in _fields(data, at, end):
         kind = inner.get(field)

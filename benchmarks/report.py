@@ -1,0 +1,125 @@
+"""Measured numbers as the tables of RESULTS.md."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+TITLES = {"loop": "hand-written loop", "tuned loop": "the same, best threads", "mli": "`mli run`"}
+
+
+def tables(measured: dict[str, Any]) -> str:
+    """Everything measured, as Markdown."""
+    machine = measured["machine"]
+    parts = [
+        f"Measured {measured['date']} by `{measured['command']}` on {machine['cores']} cores of {machine['cpu']}, "
+        f"{machine['system']}, Python {machine['python']}, {machine['packages']}; load before: {machine['load']}.",
+        *(_case(case) for case in measured["cases"]),
+        *(f"Not measured: {why}." for why in measured["left_out"]),
+        _start(measured["start"]),
+        _spool(measured["spool"]),
+    ]
+    return "\n\n".join(parts)
+
+
+def write(text: str) -> None:
+    """Put the tables between the markers of RESULTS.md; what people wrote around them stays."""
+    whole = RESULTS.read_text(encoding="utf-8")
+    before, found_begin, rest = whole.partition(BEGIN)
+    _, found_end, after = rest.partition(END)
+    if not (found_begin and found_end):
+        raise LookupError(f"{RESULTS}: the markers {BEGIN} and {END} are missing")
+    RESULTS.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def ratios(rounds: list[dict[str, Any]], against: str) -> list[float]:
+    """mli's rate by the loop's, one a round."""
+    return [one["mli"]["rate"] / one[against]["rate"] for one in rounds]
+
+
+def spread(values: Iterable[float], digits: int = 0) -> str:
+    """``median (min to max)``."""
+    listed = sorted(values)
+    return f"{statistics.median(listed):,.{digits}f} ({listed[0]:,.{digits}f} to {listed[-1]:,.{digits}f})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _case(case: dict[str, Any]) -> str:
+    names = [name for name in TITLES if name in case["rounds"][0]]
+    rounds = case["rounds"]
+
+    def row(title: str, cell: Callable[[str], str]) -> list[str]:
+        return [title, *(cell(name) for name in names)]
+
+    def over_rounds(field: str, digits: int) -> Callable[[str], str]:
+        return lambda name: spread((one[name][field] for one in rounds), digits)
+
+    def by_process(field: str, digits: int) -> Callable[[str], str]:
+        def cell(name: str) -> str:
+            processes = rounds[0][name][field]
+            medians = {key: statistics.median(one[name][field][key] for one in rounds) for key in processes}
+            if len(medians) == 1:
+                return f"{next(iter(medians.values())):.{digits}f}"
+            told = " + ".join(f"{key} {value:.{digits}f}" for key, value in medians.items())
+            return f"{sum(medians.values()):.{digits}f} ({told})"
+
+        return cell
+
+    pace = f"one frame each {case['paced_interval_ms']:g} ms"
+    rows = [
+        row("frames/s", over_rounds("rate", 0)),
+        row(
+            "`mli run` by this, pair by pair",
+            lambda name: "" if name == "mli" else f"**{spread(ratios(rounds, name), 2)}**",
+        ),
+        row("frame → PUBACK at full speed, p50, ms", over_rounds("latency_p50_ms", 1)),
+        row("… p99, ms", over_rounds("latency_p99_ms", 1)),
+        row(f"frame → PUBACK, {pace}, p50, ms", lambda name: f"{case['paced'][name]['latency_p50_ms']:.1f}"),
+        row("… p99, ms", lambda name: f"{case['paced'][name]['latency_p99_ms']:.1f}"),
+        row("processor time a frame, ms", by_process("cpu_ms", 2)),
+        row("memory (PSS), MB", by_process("pss_mb", 0)),
+    ]
+    threads = ", ".join(
+        f"{'default' if key == '0' else key}: {rate:.0f}" for key, rate in case["rates_by_threads"].items()
+    )
+    chosen = " and ".join(
+        f"{TITLES[name]}: {'default' if number == 0 else number}" for name, number in case["threads"].items()
+    )
+    return "\n\n".join(
+        [
+            f"### {case['title']}",
+            f"{case['frames']:,} counted frames a run, {len(rounds)} runs each in turns, {case['images']} images over "
+            f"and over. The loop's frames/s by threads of its runtime: {threads}; taken: {chosen}.",
+            _table(["median (min to max)", *(TITLES[name] for name in names)], rows),
+        ]
+    )
+
+
+def _start(start: dict[str, Any]) -> str:
+    rows = [
+        [item["title"], f"{spread(item['seconds'], 2)} s", f"≤ {item['budget_s']:g} s", _met(item)]
+        for item in start.values()
+    ]
+    return "### Start\n\n" + _table(["median (min to max)", "measured", "budget", ""], rows)
+
+
+def _met(item: dict[str, Any]) -> str:
+    return "met" if statistics.median(item["seconds"]) <= item["budget_s"] else "**missed**"
+
+
+def _spool(spool: dict[str, Any]) -> str:
+    rows = []
+    for item in spool.values():
+        budget = item["budget"]
+        met = "" if budget is None else ("met" if statistics.median(item["rates"]) >= budget else "**missed**")
+        rows.append([item["title"], spread(item["rates"]), "" if budget is None else f"≥ {budget:,}", met])
+    return "### Spool\n\n" + _table(["messages a second, median (min to max)", "measured", "budget", ""], rows)
