@@ -31,7 +31,8 @@ SEED = 7
 PAGE = """<html><body style="margin:0;background:#16181d;font:14px DejaVu Sans,sans-serif;color:#c9d1d9">
 <div style="display:flex;gap:10px;padding:16px 16px 4px">%s</div>
 <div style="padding:6px 16px">%s</div></body></html>"""
-FIGURE = """<figure style="margin:0;flex:1"><img style="width:100%%;border-radius:6px" src="data:image/jpeg;base64,%s">
+FIGURE = """<figure style="margin:0;flex:1">
+<img style="width:100%%;border-radius:6px" src="data:image/jpeg;base64,%s">
 <figcaption style="padding-top:4px;text-align:center">%s</figcaption></figure>"""
 
 

@@ -44,7 +44,9 @@ def demo(
     raise typer.Exit(code)
 
 
-def demo_settings(archive: Path, root: Path, port: int, *, frames: int | None, interval: str, seed: int) -> RunSettings:
+def demo_settings(
+    archive: Path, root: Path, port: int, *, frames: int | None, interval: str, seed: int
+) -> RunSettings:
     """What the demo runs: simulated camera, its model, the embedded broker, and the rule that diverts."""
     from mli.config.files import settings_of_arguments
 

@@ -25,16 +25,12 @@ _SHOWN_LABELS = 3
 def pack(
     files: Annotated[
         list[Path],
-        typer.Argument(
-            help="One .onnx or .tflite, one labels file, photos (they become golden samples), others."
-        ),
+        typer.Argument(help="One .onnx or .tflite, one labels file, photos (they become golden samples), others."),
     ],
     out: Annotated[Path, typer.Option("-o", "--output-file", help="The archive to write: X.zip or X.tar.gz.")],
     name: Annotated[str | None, typer.Option(help="[default: the model file's name]")] = None,
     version: Annotated[str, typer.Option(help="Of the model.")] = "1",
-    size: Annotated[
-        str | None, typer.Option(help="Input size, as 224x224, where the model leaves it open.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(help="Input size, as 224x224, where the model leaves it open.")] = None,
     resize: Annotated[str | None, typer.Option(help="stretch, letterbox or crop.")] = None,
     interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic, area or lanczos.")] = None,
     color: Annotated[str | None, typer.Option(help="RGB, BGR or gray.")] = None,

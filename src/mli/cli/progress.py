@@ -34,7 +34,5 @@ class InstallProgress:
         self._shown_at = now
         part = min(1.0, done / total) if total else 0.0
         bar = "█" * round(part * _BAR)
-        sys.stderr.write(
-            f"\rinstalling the model  {bar:<{_BAR}} {part:4.0%} of {total / 1e6:,.0f} MB"
-        )
+        sys.stderr.write(f"\rinstalling the model  {bar:<{_BAR}} {part:4.0%} of {total / 1e6:,.0f} MB")
         sys.stderr.flush()

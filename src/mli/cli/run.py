@@ -22,9 +22,7 @@ _FILES = (".yaml", ".yml", ".json")
 
 
 def run(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL|FILE", help="Model archive (.zip, .tar.gz) or YAML file.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="Model archive (.zip, .tar.gz) or YAML file.")],
     source: Annotated[
         str | None, typer.Argument(help="Folder, glob or image file; `demo` is a simulated camera.")
     ] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ def pixels(width: int = 48, height: int = 32, seed: int = 0) -> Pixels:
     return picture
 
 
-def encode(image: NDArray[np.generic], kind: str = "png", options: Sequence[int] = ()) -> bytes:
+def encode(image: NDArray[np.integer[Any]], kind: str = "png", options: Sequence[int] = ()) -> bytes:
     done, data = cv2.imencode(f".{kind.lower()}", image, list(options))
     assert done
     return data.tobytes()
@@ -82,7 +83,7 @@ def animated(kind: str, frames: Sequence[Pixels]) -> bytes:
     """An animated PNG or WebP."""
     animation = cv2.Animation()
     animation.frames = [cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA) for frame in frames]
-    animation.durations = [100] * len(frames)  # type: ignore[assignment]
+    animation.durations = [100] * len(frames)
     done, data = cv2.imencodeanimation(f".{kind}", animation)
     assert done
     return data.tobytes()

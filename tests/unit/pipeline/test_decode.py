@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.pipeline.encoded_images import (
     FORMATS,
     PNG_SIGNATURE,
+    Pixels,
     animated,
     encode,
     join_png,
@@ -66,7 +68,8 @@ KINDS_OF_PIXELS: dict[str, bytes] = {
 @pytest.mark.parametrize("data", KINDS_OF_PIXELS.values(), ids=KINDS_OF_PIXELS.keys())
 def test_each_kind_of_pixels_becomes_three_channels_of_eight_bits(data: bytes) -> None:
     image = decode(data, "x", LIMIT)
-    assert (image.shape, image.dtype) == ((32, 48, 3), np.uint8)
+    assert image.shape == (32, 48, 3)
+    assert image.dtype == np.uint8
 
 
 def test_sixteen_bits_are_scaled_not_cut() -> None:
@@ -233,6 +236,14 @@ def test_a_progressive_jpeg_of_a_thousand_scans_is_refused() -> None:
     assert "JPEG header is damaged" in refusal(bomb)
 
 
+def decoded(data: bytes) -> Pixels | None:
+    """None where it is refused; any other exception is the test's failure."""
+    try:
+        return decode(data, "x", LIMIT)
+    except ImageRefused:
+        return None
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     kind=st.sampled_from(sorted({*FORMATS})),
@@ -246,11 +257,8 @@ def test_damaged_images_decode_or_are_refused(kind: str, cuts: list[tuple[float,
         start = int(at * len(data))
         data[start : start + len(patch)] = patch
     data = data[: int(len(data) * keep) + 1]
-    try:
-        image = decode(bytes(data), "x", LIMIT)
-    except ImageRefused as refused:
-        assert str(refused).startswith("x: ")
-    else:
+    image = decoded(bytes(data))
+    if image is not None:
         assert image.dtype == np.uint8
         assert image.shape[0] * image.shape[1] <= LIMIT
 
@@ -261,11 +269,8 @@ def test_damaged_images_decode_or_are_refused(kind: str, cuts: list[tuple[float,
     rest=st.binary(max_size=200),
 )
 def test_any_bytes_are_read_or_refused(start: bytes, rest: bytes) -> None:
-    try:
+    with contextlib.suppress(ImageRefused):
         header = read_header(start + rest, "x")
-    except ImageRefused as refused:
-        assert str(refused).startswith("x: ")
-    else:
         assert header.width >= 1
         assert header.height >= 1
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +26,23 @@ from mli.pipeline.estimators.estimator import Estimator
 from mli.pipeline.loop import PipelineLoop
 from mli.pipeline.sources.images import ImagesSource
 from mli.pipeline.sources.source import Capture, Reading, Source
-from mli.types import Counters, ModelSpec, Record, ResumeState, TensorInfo
+from mli.types import Caution, Counters, ModelSpec, Record, ResumeState, TensorInfo
 
 LABELS = tuple(f"class {number}" for number in range(256))
 MODEL = ModelSpec("tiny", "1", "ab" * 32, "onnx", "classification", "/", "m.onnx", LABELS)
 SETTINGS = PipelineSettings(
     "belt", "sorter", SourceSettings("images", interval_s=0.0), "main", PublishSettings("t"), top=1
 )
+FRESH = ResumeState("k3x9")
+NONE = Caution()
 
 
 class GreyEstimator:
     """Predicts the class of a frame's grey value; the test may hold single frames, or all of them."""
 
     backend = "grey 1"
-    inputs = (TensorInfo("data", (1, 3, 2, 2), "float32"),)
-    outputs = (TensorInfo("p", (1, 256), "float32"),)
+    inputs: tuple[TensorInfo, ...] = (TensorInfo("data", (1, 3, 2, 2), "float32"),)
+    outputs: tuple[TensorInfo, ...] = (TensorInfo("p", (1, 256), "float32"),)
 
     def __init__(self, capacity: int = 2) -> None:
         self.capacity = capacity
@@ -54,6 +58,9 @@ class GreyEstimator:
         with self._changed:
             self._held.difference_update(greys or list(self._held))
             self._changed.notify_all()
+
+    def runs(self, count: int) -> bool:
+        return self.running == count
 
     def infer(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         grey = int(arrays["data"].flat[0])
@@ -103,6 +110,7 @@ class ListOutlet:
         self.room = room
         self.records: list[Record] = []
         self.beats: list[float] = []
+        self.tried: list[str] = []
         self.overfull = False
 
     def has_room(self) -> bool:
@@ -112,8 +120,14 @@ class ListOutlet:
         self.overfull = self.overfull or not self.has_room()
         self.records.append(record)
 
+    def trying(self, position: str) -> None:
+        self.tried.append(position)
+
     def heartbeat(self, oldest_frame_s: float) -> None:
         self.beats.append(oldest_frame_s)
+
+    def has_got(self, count: int) -> bool:
+        return len(self.records) >= count
 
     def names(self) -> list[str]:
         return [record.image_name for record in self.records if record.sequence is not None]
@@ -124,9 +138,10 @@ def make(
     outlet: ListOutlet,
     estimator: Estimator | None = None,
     settings: PipelineSettings = SETTINGS,
-    resume: ResumeState = ResumeState("k3x9"),
+    resume: ResumeState = FRESH,
+    caution: Caution = NONE,
 ) -> PipelineLoop:
-    return PipelineLoop(settings, MODEL, estimator or GreyEstimator(), source, resume, outlet)
+    return PipelineLoop(settings, MODEL, estimator or GreyEstimator(), source, resume, outlet, caution)
 
 
 @contextmanager
@@ -160,7 +175,7 @@ def test_results_are_in_frame_order_though_frames_take_random_time() -> None:
     with running(make(GreySource(greys), outlet, estimator)) as result:
         # The last one under way is let go first: whoever emitted by completion would be out of order.
         for at in range(0, 200, 4):
-            wait_until(lambda at=at: estimator.running == min(4, 200 - at), "the frames under way")
+            wait_until(partial(estimator.runs, 4), "the frames under way")
             for grey in reversed(greys[at : at + 4]):
                 estimator.release(grey)
         assert result()
@@ -168,6 +183,7 @@ def test_results_are_in_frame_order_though_frames_take_random_time() -> None:
     assert [record.predictions[0].class_id for record in outlet.records[:-1]] == greys
 
 
+@pytest.mark.usefixtures("quick_heart")
 @pytest.mark.parametrize("capacity", [1, 3])
 def test_no_more_frames_under_way_than_bounded(capacity: int) -> None:
     estimator, outlet = GreyEstimator(capacity), ListOutlet()
@@ -190,16 +206,20 @@ def test_next_frames_are_decoded_while_one_is_inferred() -> None:
     estimator, outlet, decoded = GreyEstimator(capacity=1), ListOutlet(), threading.Event()
     estimator.hold(0)
     source = GreySource([0, 1])
-    first = source.read
+    read = source.read
 
-    def read() -> Capture | Reading:
-        capture = first()
-        if isinstance(capture, Capture) and capture.image_name == "1.png":
-            inner = capture.decode
-            return replace(capture, decode=lambda: (decoded.set(), inner())[1])
-        return capture
+    def read_and_tell() -> Capture | Reading:
+        capture = read()
+        if not isinstance(capture, Capture) or capture.image_name != "1.png":
+            return capture
 
-    source.read = read  # type: ignore[method-assign]
+        def decode() -> NDArray[np.uint8]:
+            decoded.set()
+            return capture.decode()
+
+        return replace(capture, decode=decode)
+
+    source.read = read_and_tell  # type: ignore[method-assign]
     with running(make(source, outlet, estimator)) as result:
         wait_until(lambda: estimator.running == 1, "the first inference")
         wait_until(decoded.is_set, "the decoding of the second")
@@ -304,9 +324,35 @@ def test_a_resumed_pipeline_goes_on_counting() -> None:
     assert record.counters == Counters(frames=41, skipped=2, dropped=3, judged=6, right=4)
 
 
+def test_after_a_death_the_frames_that_may_have_caused_it_are_tried_alone_and_told_before() -> None:
+    estimator, outlet, source = GreyEstimator(capacity=2), ListOutlet(), GreySource([*range(10)])
+    estimator.hold(*range(10))
+    with running(make(source, outlet, estimator, caution=Caution(one_by_one=True))) as result:
+        for number in range(4):
+            wait_until(partial(estimator.runs, 1), "one frame")
+            assert outlet.tried == [f"after {before}" for before in range(number + 1)]
+            assert source.handed_out == number + 1
+            estimator.release(number)
+            wait_until(partial(outlet.has_got, number + 1), "its record")
+        wait_until(partial(estimator.runs, 2), "two frames at a time again")
+        estimator.release()
+        assert result()
+    assert len(outlet.tried) == 4
+    assert outlet.names() == [f"{number}.png" for number in range(10)]
+
+
+def test_a_frame_that_ended_a_worker_is_skipped_and_told() -> None:
+    outlet = ListOutlet()
+    assert make(GreySource([1, 2, 3]), outlet, caution=Caution(avoid=("after 1",))).run()
+    assert outlet.names() == ["0.png", "2.png"]
+    (skipped,) = outlet.records[1].skipped
+    assert skipped.reason.startswith("1.png: it ended the worker")
+    assert outlet.records[-1].counters.skipped == 1
+
+
 def test_latency_counts_from_the_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     outlet = ListOutlet()
-    monkeypatch.setattr(loop_module.time, "time", lambda: 1000.25)
+    monkeypatch.setattr(time, "time", lambda: 1000.25)
     make(GreySource([0]), outlet).run()
     assert outlet.records[0].latency_ms == pytest.approx(250)
     assert outlet.records[0].messages[0].captured_at == 1000.0

@@ -68,7 +68,8 @@ def reference(image: Pixels, spec: InputSpec) -> NDArray[Any]:
         real = real / spec.quantization.scale + spec.quantization.zero_point
     if spec.layout == "NCHW":
         real = np.moveaxis(real, -1, 0)
-    return real[None]
+    tensor: NDArray[Any] = real[None]
+    return tensor
 
 
 @pytest.mark.parametrize("size", [(96, 32), (48, 64), (24, 16), (12, 8), (12, 16)], ids=str)
