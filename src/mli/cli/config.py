@@ -16,7 +16,7 @@ def config(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of such files instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
 ) -> None:
-    """Check a file; print its long form with every default."""
+    """Check and expand a file."""
     if schema:
         from mli.config.schema import run_file_json_schema
 

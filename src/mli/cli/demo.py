@@ -27,7 +27,10 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the embedded broker; 0 takes a free one.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a frame, also on a terminal.")] = False,
 ) -> None:
-    """See it work on this machine: camera, model, broker and a rule, all simulated or embedded."""
+    """See it work on this machine.
+
+    A simulated camera over a recycling belt, a model of ours, an embedded broker, and a rule that diverts bottles.
+    """
     import tempfile
     from importlib.resources import as_file, files
     from pathlib import Path

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from mli.models.packing import VerifyReport
     from mli.types import InputSpec, ModelSpec, OutputSpec, Prediction
 
-model_app = typer.Typer(help="Make, look into and check model archives.", no_args_is_help=True)
+model_app = typer.Typer(
+    help="Make, look into and check model archives.", no_args_is_help=True, rich_markup_mode=None
+)
 
 _KINDS = ("probabilities", "logits", "scores", "boxes")
 _SHOWN_LABELS = 3

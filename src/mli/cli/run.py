@@ -24,7 +24,7 @@ _FILES = (".yaml", ".yml", ".json")
 def run(
     model: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="Model archive (.zip, .tar.gz) or YAML file.")],
     source: Annotated[
-        str | None, typer.Argument(help="Folder, glob or image file; `demo` is a simulated camera.")
+        str | None, typer.Argument(metavar="SOURCE", help="Folder, glob or image file; `demo` is a simulated camera.")
     ] = None,
     broker: Annotated[
         str | None, typer.Option(help="Publish there: mqtt://[user:password@]host[:port] or mqtts://…")
@@ -50,7 +50,10 @@ def run(
         bool, typer.Option("--from-start", help="Begin the source anew instead of where an earlier run stopped.")
     ] = False,
 ) -> None:
-    """Run a model on images; publish its predictions to a broker, or print them."""
+    """Predict here; publish to a broker, or print.
+
+    With a file (device and deployment, see `mli config`), options replace what the file says.
+    """
     options = {
         "once": once or None,
         "interval": interval,
