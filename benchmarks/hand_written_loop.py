@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 
 def open_model(path: str, threads: int) -> Callable[[Any], Any]:
@@ -56,7 +57,7 @@ def main() -> None:
     captured: dict[int, float] = {}
     acknowledged: dict[int, float] = {}
     connected = threading.Event()
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = lambda *_: connected.set()
     client.on_publish = lambda _client, _data, number, *_: acknowledged.__setitem__(number, time.time())
     client.connect("127.0.0.1", job["port"])
@@ -69,7 +70,7 @@ def main() -> None:
             time.sleep(max(0.0, next_at - time.monotonic()))
             next_at += job["interval_s"]
         taken_at = time.time()
-        image = cv2.imread(paths[number % len(paths)])
+        image: Any = cv2.imread(paths[number % len(paths)])
         image = cv2.cvtColor(cv2.resize(image, tuple(job["size"])), cv2.COLOR_BGR2RGB)
         tensor = image if job["dtype"] == "uint8" else image.astype(np.float32)
         if not plain:

@@ -97,8 +97,8 @@ def _case(case: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"### {case['title']}",
-            f"{case['frames']:,} counted frames a run, {len(rounds)} runs each in turns, {case['images']} images over "
-            f"and over. The loop's frames/s by threads of its runtime: {threads}; taken: {chosen}.",
+            f"{case['frames']:,} counted frames a run, {len(rounds)} runs each in turns, {case['images']} images "
+            f"over and over. The loop's frames/s by threads of its runtime: {threads}; taken: {chosen}.",
             _table(["median (min to max)", *(TITLES[name] for name in names)], rows),
         ]
     )

@@ -24,6 +24,8 @@ WINDOW = 32
 _LENGTH = struct.Struct(">I")
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _MAX_BYTES = 16 * 1024 * 1024
+_PART_BYTES = 64 * 1024
+"""Read at a time; what malloc gives without a call of the system each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Wire:
             if message is not None:
                 return message
             try:
-                part = self._socket.recv(256 * 1024)
+                part = self._socket.recv(_PART_BYTES)
             except ConnectionError:
                 return None
             if not part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -107,10 +108,13 @@ class PipelineLoop:
         self._wake = threading.Event()
         self._stopping = False
         self._ended = False
-        self._threads = estimator.capacity + 1
+        # One more than infers where that is one, to decode beside it; more would only take the cores from each other.
+        self._threads = max(2, estimator.capacity)
+        self._most_underway = estimator.capacity + 2
         self._avoid = frozenset(caution.avoid)
         # As many as may have been under way when the last worker died: the guilty one is among them.
-        self._careful = self._threads + 1 if caution.one_by_one else 0
+        self._careful = self._most_underway if caution.one_by_one else 0
+        self._alone = False
         self._underway: deque[_Underway] = deque()
         self._pace = Pace(settings.source.interval_s, time.monotonic())
         self._next_heartbeat_at = time.monotonic()
@@ -137,8 +141,8 @@ class PipelineLoop:
             try:
                 while not self._finished():
                     self._wake.clear()
-                    self._read(pool)
                     self._emit()
+                    self._read(pool)
                     self._beat()
                     if not self._finished():
                         self._wake.wait(self._idle_s())
@@ -175,14 +179,22 @@ class PipelineLoop:
             self._pace.taken(now)
             if self._careful:
                 self._careful -= 1
+                self._alone = True
                 self._outlet.trying(capture.position)
             result = pool.submit(self._process, capture)
             self._underway.append(_Underway(capture, now, result))
-            result.add_done_callback(lambda _: self._wake.set())
+            result.add_done_callback(self._wake_if_oldest)
+
+    def _wake_if_oldest(self, result: Future[tuple[Prediction, ...]]) -> None:
+        """Only the oldest frame lets the loop go on; the others leave with it."""
+        with contextlib.suppress(IndexError):  # the loop was faster
+            if self._underway[0].result is not result:
+                return
+        self._wake.set()
 
     def _may_read(self) -> bool:
-        bound = 0 if self._careful else self._threads
-        return not (self._ended or self._stopping) and len(self._underway) <= bound
+        most = 1 if self._careful or self._alone else self._most_underway
+        return not (self._ended or self._stopping) and len(self._underway) < most
 
     def _process(self, capture: Capture) -> tuple[Prediction, ...]:
         if capture.position in self._avoid:
@@ -192,6 +204,7 @@ class PipelineLoop:
     def _emit(self) -> None:
         while self._underway and self._underway[0].result.done() and self._outlet.has_room():
             underway = self._underway.popleft()
+            self._alone = False
             capture = underway.capture
             self._position = capture.position
             try:

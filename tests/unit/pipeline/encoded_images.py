@@ -24,7 +24,7 @@ def pixels(width: int = 48, height: int = 32, seed: int = 0) -> Pixels:
     return picture
 
 
-def encode(image: NDArray[np.integer[Any]], kind: str = "png", options: Sequence[int] = ()) -> bytes:
+def encode(image: NDArray[Any], kind: str = "png", options: Sequence[int] = ()) -> bytes:
     done, data = cv2.imencode(f".{kind.lower()}", image, list(options))
     assert done
     return data.tobytes()

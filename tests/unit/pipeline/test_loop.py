@@ -145,11 +145,16 @@ def make(
 
 
 @contextmanager
-def running(loop: PipelineLoop) -> Iterator[Callable[[], bool]]:
-    """Run a loop in a thread; the value returns its result once it has one."""
+def running(loop: PipelineLoop, estimator: GreyEstimator | None = None) -> Iterator[Callable[[], bool]]:
+    """Run a loop in a thread; the value returns its result once it has one. A test that fails leaves nothing held."""
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(loop.run)
-        yield lambda: result.result(60)
+        try:
+            yield lambda: result.result(60)
+        finally:
+            loop.stop()
+            if estimator is not None:
+                estimator.release()
 
 
 @pytest.fixture
@@ -172,7 +177,7 @@ def test_results_are_in_frame_order_though_frames_take_random_time() -> None:
     estimator, outlet = GreyEstimator(capacity=4), ListOutlet()
     greys = np.random.default_rng(3).permutation(200).tolist()
     estimator.hold(*greys)
-    with running(make(GreySource(greys), outlet, estimator)) as result:
+    with running(make(GreySource(greys), outlet, estimator), estimator) as result:
         # The last one under way is let go first: whoever emitted by completion would be out of order.
         for at in range(0, 200, 4):
             wait_until(partial(estimator.runs, 4), "the frames under way")
@@ -189,7 +194,7 @@ def test_no_more_frames_under_way_than_bounded(capacity: int) -> None:
     estimator, outlet = GreyEstimator(capacity), ListOutlet()
     estimator.hold(0)
     source = GreySource(itertools.chain([0], itertools.repeat(1, 100)))
-    with running(make(source, outlet, estimator)) as result:
+    with running(make(source, outlet, estimator), estimator) as result:
         wait_until(lambda: source.handed_out == capacity + 2, "all that may be under way")
         # The others are done; whatever could go on would have gone on by the next heartbeat.
         beats = len(outlet.beats)
@@ -220,7 +225,7 @@ def test_next_frames_are_decoded_while_one_is_inferred() -> None:
         return replace(capture, decode=decode)
 
     source.read = read_and_tell  # type: ignore[method-assign]
-    with running(make(source, outlet, estimator)) as result:
+    with running(make(source, outlet, estimator), estimator) as result:
         wait_until(lambda: estimator.running == 1, "the first inference")
         wait_until(decoded.is_set, "the decoding of the second")
         assert outlet.records == []
@@ -232,7 +237,7 @@ def test_next_frames_are_decoded_while_one_is_inferred() -> None:
 def test_the_heart_beats_while_a_frame_hangs_and_tells_its_age() -> None:
     estimator, outlet = GreyEstimator(), ListOutlet()
     estimator.hold(0)
-    with running(make(GreySource([0, 1, 2, 3]), outlet, estimator)) as result:
+    with running(make(GreySource([0, 1, 2, 3]), outlet, estimator), estimator) as result:
         wait_until(lambda: len(outlet.beats) > 20, "heartbeats")
         ages = outlet.beats[-10:]
         assert ages == sorted(ages)
@@ -258,7 +263,7 @@ def test_the_heart_beats_without_frames_and_no_frame_is_old() -> None:
 def test_without_room_nothing_is_sent_and_the_source_waits_and_the_heart_beats() -> None:
     outlet, source, estimator = ListOutlet(room=3), GreySource([*range(50)]), GreyEstimator(capacity=2)
     loop = make(source, outlet, estimator)
-    with running(loop) as result:
+    with running(loop, estimator) as result:
         wait_until(lambda: source.handed_out == 3 + 4, "what may be under way behind three records")
         wait_until(lambda: len(outlet.beats) > 10, "heartbeats")
         assert len(outlet.records) == 3
@@ -292,7 +297,7 @@ def test_stop_finishes_what_is_under_way_and_reads_no_more() -> None:
     estimator.hold(*range(256))
     source = GreySource(itertools.cycle(range(256)))
     loop = make(source, outlet, estimator)
-    with running(loop) as result:
+    with running(loop, estimator) as result:
         wait_until(lambda: estimator.running == 2, "frames under way")
         loop.stop()
         estimator.release()
@@ -327,7 +332,7 @@ def test_a_resumed_pipeline_goes_on_counting() -> None:
 def test_after_a_death_the_frames_that_may_have_caused_it_are_tried_alone_and_told_before() -> None:
     estimator, outlet, source = GreyEstimator(capacity=2), ListOutlet(), GreySource([*range(10)])
     estimator.hold(*range(10))
-    with running(make(source, outlet, estimator, caution=Caution(one_by_one=True))) as result:
+    with running(make(source, outlet, estimator, caution=Caution(one_by_one=True)), estimator) as result:
         for number in range(4):
             wait_until(partial(estimator.runs, 1), "one frame")
             assert outlet.tried == [f"after {before}" for before in range(number + 1)]

@@ -103,11 +103,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 def _check_scans(data: bytes, at: int, *, progressive: bool) -> None:
     """The end marker is there, and there are no more scans than a real image has."""
-    end = data.find(b"\xff\xd9", at)
+    end = data.rfind(b"\xff\xd9", at)  # from the back: it is the last thing of most files
     if end < 0:
         raise EOFError("its end marker is missing")
-    scans = data.count(b"\xff\xda", at, end)
-    if scans < 1 or (progressive and scans > MAX_SCANS):
+    if data.find(b"\xff\xda", at, end) < 0:
+        raise IndexError("no scan")
+    if progressive and (scans := data.count(b"\xff\xda", at, end)) > MAX_SCANS:
         raise IndexError(f"{scans} scans")
 
 

@@ -132,7 +132,8 @@ def _read(path: str, name: str) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             raise ImageRefused(f"{name}: {status.st_size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_FILE_BYTES + 1)
+            # Not MAX_FILE_BYTES: Python would map and unmap all of that for each image.
+            return file.read(status.st_size + 1)
     except OSError as error:
         raise ImageRefused(f"{name}: cannot be read: {error.strerror}") from error
     finally:
