@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.compare import FULL, QUICK, Effort, compare
 from benchmarks.contenders import make_case
-from benchmarks.spool_speed import socket_rate, spool_rate
+from benchmarks.spool_speed import disk_rate, socket_rate, spool_rate
 from benchmarks.start_speed import MLI, first_line_s, help_s
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,12 +118,14 @@ def _measure_start(effort: Effort, folder: Path) -> dict[str, Any]:
 def _measure_spool(effort: Effort, folder: Path) -> dict[str, Any]:
     say("Spool")
     found: dict[str, Any] = {
+        "disk": {"title": "the disk alone: 4 KB and fdatasync, one at a time", "budget": None, "rates": []},
         "window 1": {"title": "spool, window 1, synchronous=FULL", "budget": 1_000, "rates": []},
         "window 32": {"title": "spool, window 32, synchronous=FULL", "budget": 10_000, "rates": []},
         "socket": {"title": "worker's socket → spool → acknowledgement", "budget": None, "rates": []},
     }
     for _ in range(effort.rounds):
         with tempfile.TemporaryDirectory(dir=folder) as name:
+            found["disk"]["rates"].append(disk_rate(Path(name), 1_000))
             found["window 1"]["rates"].append(spool_rate(Path(name), 1, 2_000))
             found["window 32"]["rates"].append(spool_rate(Path(name), 32, 20_000))
             found["socket"]["rates"].append(socket_rate(Path(name), 10_000))

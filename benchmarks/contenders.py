@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import DEADLINE_S, Arrivals, Broker, children, cpu_s, pss_mb, wait_for_end
+from benchmarks.processes import (
+    DEADLINE_S,
+    Arrivals,
+    Broker,
+    children,
+    cpu_s,
+    machine_cpu_s,
+    pss_mb,
+    wait_for_end,
+)
 from mli.core.proving import Prover
 from mli.models.repository import Repository
 from mli.pipeline.sources.images import list_images
@@ -58,6 +67,8 @@ class Run:
     Attributes:
         rate: frames a second, by the times at which a subscriber received them.
         latency_p50_ms, latency_p99_ms: from the frame's capture to its PUBACK.
+        others_cores: processor time that the rest of the machine took meanwhile; the broker's and the subscriber's
+            is in it, and whatever disturbed.
         cpu_ms: processor time a frame, by process.
         pss_mb: memory at the end, by process.
     """
@@ -65,6 +76,7 @@ class Run:
     rate: float
     latency_p50_ms: float
     latency_p99_ms: float
+    others_cores: float
     cpu_ms: dict[str, float] = field(default_factory=dict)
     pss_mb: dict[str, float] = field(default_factory=dict)
 
@@ -156,6 +168,7 @@ class _Watched:
     """Processor time at two counts of messages, and the memory at the end."""
 
     frames: int
+    others_cores: float
     cpu_s: dict[str, float]
     pss_mb: dict[str, float]
 
@@ -163,15 +176,18 @@ class _Watched:
         times = arrivals.times()
         rate = plan.frames / (times[plan.warm_up + plan.frames - 1] - times[plan.warm_up - 1])
         cpu_ms = {name: 1000 * used / self.frames for name, used in self.cpu_s.items()}
-        return Run(rate, p50_ms, p99_ms, cpu_ms, self.pss_mb)
+        return Run(rate, p50_ms, p99_ms, self.others_cores, cpu_ms, self.pss_mb)
 
 
 def _watch(arrivals: Arrivals, plan: Plan, pids: dict[str, int], process: subprocess.Popen[str]) -> _Watched:
     first = _wait_for(arrivals, plan.warm_up, process)
     before = {name: cpu_s(pid) for name, pid in pids.items()}
+    machine_before, started = machine_cpu_s(), time.monotonic()
     last = _wait_for(arrivals, plan.warm_up + plan.frames, process)
     used = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
-    return _Watched(last - first, used, {name: pss_mb(pid) for name, pid in pids.items()})
+    others_s = machine_cpu_s() - machine_before - sum(used.values())
+    others_cores = max(0.0, others_s) / (time.monotonic() - started)
+    return _Watched(last - first, others_cores, used, {name: pss_mb(pid) for name, pid in pids.items()})
 
 
 def _wait_for(arrivals: Arrivals, count: int, process: subprocess.Popen[str]) -> int:

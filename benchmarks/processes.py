@@ -22,6 +22,13 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
+def machine_cpu_s() -> float:
+    """Processor time that everything on this machine has used, seconds."""
+    first = Path("/proc/stat").read_text().splitlines()[0].split()
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts = map(int, first[1:8])
+    return (user + nice + system + interrupts + soft_interrupts) / TICKS_PER_S
+
+
 def pss_mb(pid: int) -> float:
     """Proportional set size of a process, MB (2^20): pages shared by n processes count 1/n."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

@@ -87,6 +87,7 @@ def _case(case: dict[str, Any]) -> str:
         row("… p99, ms", lambda name: f"{case['paced'][name]['latency_p99_ms']:.1f}"),
         row("processor time a frame, ms", by_process("cpu_ms", 2)),
         row("memory (PSS), MB", by_process("pss_mb", 0)),
+        row("cores that all else took meanwhile", over_rounds("others_cores", 2)),
     ]
     threads = ", ".join(
         f"{'default' if key == '0' else key}: {rate:.0f}" for key, rate in case["rates_by_threads"].items()

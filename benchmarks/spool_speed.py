@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -43,6 +44,16 @@ def make_record(epoch: str, number: int) -> Record:
         predictions=(Prediction("n03983396 pop bottle, soda bottle", 737, 0.21719395),),
         latency_ms=12.5,
     )
+
+
+def disk_rate(folder: Path, writes: int) -> float:
+    """Writes of 4 KB a second that the disk itself makes durable one at a time: the bound of window 1."""
+    with open(folder / "disk", "wb", buffering=0) as file:
+        started = time.perf_counter()
+        for _ in range(writes):
+            file.write(bytes(4096))
+            os.fdatasync(file.fileno())
+        return writes / (time.perf_counter() - started)
 
 
 def spool_rate(folder: Path, window: int, messages: int) -> float:
