@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mli.config.units import parse_duration, parse_pixels, parse_size
@@ -79,6 +79,7 @@ def test_what_is_no_size_in_pixels_is_refused(value: object) -> None:
         parse_pixels(value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_text_is_a_value_or_refused(text: str) -> None:
     for parse in (parse_duration, parse_size, parse_pixels):

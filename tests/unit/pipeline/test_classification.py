@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -64,6 +64,7 @@ def test_logits_become_probabilities() -> None:
     assert [item.confidence for item in found] == pytest.approx(wanted, rel=1e-6)
 
 
+@settings(deadline=None)
 @given(
     arrays.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 )
@@ -75,6 +76,7 @@ def test_softmax_of_any_logits_sums_to_one(logits: NDArray[np.float32]) -> None:
     assert probabilities[np.argmax(logits)] == probabilities.max()
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.float32, 6, elements=st.floats(-20, 20, width=32)), st.floats(-1000, 1000, width=32))
 def test_softmax_does_not_change_when_all_logits_move(logits: NDArray[np.float32], by: float) -> None:
     np.testing.assert_allclose(softmax(logits), softmax(logits + np.float32(by)), atol=2e-4)

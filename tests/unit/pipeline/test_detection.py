@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mli.errors import ModelRefused
@@ -99,6 +99,7 @@ def test_boxes_without_area_do_no_harm() -> None:
 BOXES = st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 4), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(BOXES)
 def test_kept_boxes_never_overlap_and_each_dropped_one_had_a_better(raw: list[tuple[float, ...]]) -> None:
     boxes = np.array([[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in raw], np.float32)
@@ -117,6 +118,7 @@ def test_kept_boxes_never_overlap_and_each_dropped_one_had_a_better(raw: list[tu
     assert all(any(overlap(a, b) > 0.4499 for a in kept if a < b) for b in dropped)
 
 
+@settings(deadline=None)
 @given(
     left=st.floats(-2, 0.9),
     top=st.floats(-2, 0.9),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.config.json_schema_check import check
 
@@ -48,6 +48,7 @@ def test_several_predictions_and_none_are_an_array_too() -> None:
     assert compact_payload([], None) == b"[]"
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1, width=32))
 def test_confidence_is_the_text_of_the_float32(confidence: float) -> None:
     text = confidence_text(confidence)

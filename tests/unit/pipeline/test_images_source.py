@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.pipeline.encoded_images import FORMATS, encode, pixels, png_promising
 
@@ -70,6 +70,7 @@ def test_numbers_are_sorted_by_value_and_case_does_not_matter(tmp_path: Path) ->
     assert names(once(tmp_path)) == wanted
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=8), max_size=30))
 def test_natural_order_is_total_over_any_names(words: list[str]) -> None:
     keys = sorted(natural_key(word) for word in words)
