@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/.ready
-	@$(BIN)/mli demo $(ARGS)
+	@$(BIN)/mli demo $(ARGS) || [ $$? = 130 ]  # Ctrl-C is how one ends it
 
 test: $(VENV)/.ready packages
 	$(BIN)/python -m pytest $(ARGS)

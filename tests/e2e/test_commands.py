@@ -51,7 +51,7 @@ def test_a_bad_image_is_skipped_named_and_counted(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert len(result.stdout.splitlines()) == 2
     assert "skipped frame-1a.png: not an image that mli reads" in result.stderr
-    assert "1 images skipped" in result.stderr
+    assert "1 image skipped" in result.stderr
 
 
 def test_a_model_with_other_labels_is_refused_saying_both_numbers(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_broken_model_file_is_refused(tmp_path: Path) -> None:
         archive.writestr("labels.txt", "a\nb\n")
     result = run_mli("run", tmp_path / "broken.zip", tmp_path / "images", "--once", state=tmp_path)
     assert result.returncode == 1
-    assert "cannot load this model" in result.stderr
+    assert "this is no ONNX model" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -102,7 +102,7 @@ def test_a_second_core_in_the_same_root_is_refused(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["run"], "Missing argument"),
-        (["run", "nosuch.zip", "images"], "no file at nosuch.zip"),
+        (["run", "nosuch.zip", "images"], "nosuch.zip: no such file"),
         (["run", "color.zip"], "where do the images come from?"),
         (["run", "color.zip", "nosuch"], "no folder, file or glob at nosuch"),
         (["run", "color.zip", "images", "--interval", "5 parsecs"], "found the unit 'parsecs'"),
@@ -113,7 +113,7 @@ def test_a_second_core_in_the_same_root_is_refused(tmp_path: Path) -> None:
         (["run", "color.zip", "images", "--cert", "x.pem"], "--broker"),
         (["run", "nosuch.yaml"], "there is no such file"),
         (["run", "broken.yaml"], "broken.yaml:2: sorce: unknown key; did you mean 'source'?"),
-        (["config", "broken.yaml"], "broken.yaml:3: model: no file at nosuch.zip"),
+        (["config", "broken.yaml"], "broken.yaml:3: model: nosuch.zip: no such file"),
         (["config"], "mli config FILE"),
         (["model", "inspect", "nosuch.zip"], "there is no such file"),
         (["model", "pack", "color.onnx", "-o", "x.zip"], "one labels file"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.fixtures.brokers import ROOT, Certificates, Mosquitto
-from tests.fixtures.color_model import color_archive, color_image, color_model, numbered_images
+from tests.fixtures.color_model import color_archive, color_image, color_model, detector_model, numbered_images
 from tests.fixtures.mli_process import MLI, environment, kill_group
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,6 +94,7 @@ def desk(make_mosquitto: Callable[..., Mosquitto], certificates: Certificates, t
     color_model(folder / "model.onnx")
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
     color_image(folder / "photo.png", "red").rename(folder / "photo.jpg")
+    detector_model(folder / "detector.onnx")
     (folder / "secret.txt").write_text("sesame\n")
     names = {
         certificates.ca: ("ca.pem", "root.ca.pem"),
@@ -132,6 +133,8 @@ def test_documented_command(command: str, desk: Desk) -> None:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             assert arguments[0] == "install"
             assert set(re.findall(r"[a-z]+", arguments[1])) <= set(extras)
+        case ".":
+            assert f"VENV := {arguments[0].split('/')[0]}\n" in (ROOT / "Makefile").read_text()
         case "mosquitto_sub":
             words = [word.replace("broker.example", "localhost") for word in arguments]
             with desk.publisher(desk.plain):
@@ -142,8 +145,10 @@ def test_documented_command(command: str, desk: Desk) -> None:
                     capture_output=True,
                 )
         case "mli":
-            if arguments[:2] == ["model", "verify"]:
+            if arguments[:2] in (["model", "verify"], ["model", "inspect"]):
                 (desk.folder / "made-before.zip").rename(desk.folder / arguments[2])
+            if "--background" in arguments:
+                (desk.folder / "labels.txt").write_text("background\nface\n")
             follow(desk, arguments)
         case _:
             raise AssertionError(f"no way to try `{program}` is known here")

@@ -129,4 +129,4 @@ def test_without_amqtt_the_install_command_is_said(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     with pytest.raises(StopError) as caught, EmbeddedBroker():
         pass
-    assert "pip install 'mli[demo]'" in str(caught.value)
+    assert "pip install amqtt" in str(caught.value)

@@ -146,5 +146,5 @@ def _rule(status: CoreStatus, counts: dict[str, int], last: ActionOutcome | None
         if last is not None and last.firing.rule == rule:
             line.append(f", last {last.age_s * 1000:.0f} ms after its frame")
     for reason in status.rules_why_not.values():
-        line.append(f"  (why not: {reason})", "dim")
+        line.append(f"  (last frame: no, {reason})", "dim")
     return line

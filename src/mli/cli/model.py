@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from mli.models.packing import VerifyReport
     from mli.types import InputSpec, ModelSpec, OutputSpec, Prediction
 
-model_app = typer.Typer(
-    help="Make, look into and check model archives.", no_args_is_help=True, rich_markup_mode=None
-)
+model_app = typer.Typer(help="Make, look into and check model archives.", no_args_is_help=True, rich_markup_mode=None)
 
 _KINDS = ("probabilities", "logits", "scores", "boxes")
 _SHOWN_LABELS = 3
@@ -101,8 +99,8 @@ def inspect(
         print(f"  input    {_input_text(spec.input)}")
     for item in spec.outputs:
         print(f"  output   {item.name!r}: {item.kind}")
-    more = f", … ({len(spec.labels)} in all)" if len(spec.labels) > _SHOWN_LABELS else ""
-    print(f"  labels   {', '.join(spec.labels[:_SHOWN_LABELS])}{more}")
+    more = f" · … ({len(spec.labels)} in all)" if len(spec.labels) > _SHOWN_LABELS else ""
+    print(f"  labels   {' · '.join(spec.labels[:_SHOWN_LABELS])}{more}")
     for sample in spec.golden:
         best = f"{sample.expected[0].label} {sample.expected[0].confidence:.1%}" if sample.expected else "nothing"
         print(f"  golden   {sample.image}: {best}, within {sample.tolerance:g}")

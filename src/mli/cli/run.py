@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,13 @@ def _settings(model: str, source: str | None, given: dict[str, Any]) -> RunSetti
         if not Path(model).exists():
             raise UsageError("there is no such file", where=model)
         return load_run_file(Path(model), given)
+    if Path(model).suffix.lower() in (".onnx", ".tflite"):
+        raise UsageError(
+            "a model needs its labels",
+            expected="a model archive (.zip or .tar.gz)",
+            got=model,
+            remedy=f"mli model pack {model} labels.txt -o model.zip",
+        )
     if source is None:
         raise UsageError(
             "where do the images come from?",
@@ -151,6 +159,7 @@ def interrupts(core: Core) -> Iterator[Interrupted]:
         if interrupted.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         interrupted.signal = "SIGINT" if number == signal.SIGINT else "SIGTERM"
+        os.write(2, b"mli: stopping: the frames under way are finished first\n")
         core.request_stop()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

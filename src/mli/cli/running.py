@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 SIGINT_CODE = 130
 
 
+class _Words(logging.Formatter):
+    """For people; tracebacks are in the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.formatMessage(logging.makeLogRecord({**record.__dict__, "message": record.getMessage()}))
+
+
 class Running:
     """One run in a terminal or a script: predictions on standard output, everything else on standard error.
 
@@ -42,7 +49,7 @@ class Running:
         self._makers: dict[str, Any] = {}
         warnings = logging.StreamHandler()
         warnings.setLevel(logging.WARNING)
-        warnings.setFormatter(logging.Formatter("mli: %(message)s"))
+        warnings.setFormatter(_Words("mli: %(message)s"))
         logging.getLogger("mli").addHandler(warnings)
 
     def make_core(self, install_progress: Callable[[int, int], None], *, from_start: bool) -> Core:
@@ -87,7 +94,7 @@ class Running:
             topic = "" if mqtt is None else f", topic {pipeline.publish.topic}"
             self.note(f"{model.name} {model.version}: {_source_text(pipeline)} → {goal}{topic}")
         if self.core.queued_at_start:
-            self.note(f"{self.core.queued_at_start} predictions of an earlier run are still queued and go first")
+            self.note(f"{counted(self.core.queued_at_start, 'message')} of an earlier run are queued and go first")
 
     def on_wake(self) -> None:
         """Called now and then, every ``wake_s`` at least."""
@@ -156,30 +163,30 @@ class Running:
         delivered_all = core.drain_queue(stopping=signal_name is not None)
         errors = core.errors()
         status = core.status()
-        for error in errors:
-            print(f"mli: {error}", file=sys.stderr)
         drain = status.drain
-        summary = f"{self._frames} frames, {drain.delivered} messages delivered"
+        done = "printed" if self.settings.device.mqtt is None else "delivered"
+        summary = f"{counted(self._frames, 'frame')}, {counted(drain.delivered, 'message')} {done}"
         if drain.latency_p50_ms is not None:
             summary += f", {drain.latency_p50_ms:.1f} ms from frame to delivery (p99 {drain.latency_p99_ms:.1f} ms)"
         if self._skipped:
-            summary += f", {self._skipped} images skipped"
+            summary += f", {counted(self._skipped, 'image')} skipped"
         self.note(summary)
         if not delivered_all:
             reason = f": {drain.sink.last_error}" if drain.sink.last_error else ""
             self.note(
-                f"{status.spool.queued} messages are still queued in {self.settings.device.root}{reason}; "
+                f"{counted(status.spool.queued, 'message')} still queued in {self.settings.device.root}{reason}; "
                 "the next run with the same root delivers them"
             )
         if signal_name == "SIGINT":
             return SIGINT_CODE
-        if errors:
+        if errors or (self._skipped and not self._frames):
             return 1
         return 0 if delivered_all or signal_name else 1
 
     def note(self, text: str) -> None:
-        """One line for a person, on standard error."""
-        print(f"mli: {text}", file=sys.stderr)
+        """One line for a person, on standard error, whole even where several threads tell something."""
+        sys.stderr.write(f"mli: {text}\n")
+        sys.stderr.flush()
 
     def write(self, line: str) -> None:
         """One line of output; nobody to read it ends the run."""
@@ -192,8 +199,13 @@ class Running:
 
 
 def _line(pipeline: str, image_name: str, seen: list[tuple[str, float]]) -> str:
-    found = ", ".join(f"{label} {confidence:.1%}" for label, confidence in seen) or "nothing"
+    found = " · ".join(f"{label} {confidence:.1%}" for label, confidence in seen) or "nothing"
     return f"{pipeline + '  ' if pipeline else ''}{image_name:<28}  {found}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _source_text(pipeline: PipelineSettings) -> str:

@@ -33,6 +33,9 @@ __all__ = [
 MAX_FILE_BYTES = 1024 * 1024
 
 
+COMMAND_LINE = "command line"
+
+
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """A device and what it runs, and the long form that they came from."""
@@ -68,7 +71,7 @@ def settings_of_arguments(value: dict[str, Any]) -> RunSettings:
     Raises:
         UsageError: everything that is wrong with it.
     """
-    return _settings(PlacedYaml("command line", value, {}), Path.cwd())
+    return _settings(PlacedYaml(COMMAND_LINE, value, {}), Path.cwd())
 
 
 def shown(settings: RunSettings) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def preprocess_of_arguments(value: dict[str, Any]) -> PreprocessSettings:
         return build_preprocess(PreprocessFile.model_validate(value))
     except pydantic.ValidationError as error:
         problems = [problem_of(item, {}) for item in error.errors()]
-        raise _refusal(PlacedYaml("command line", value, {}), Expansion({}), problems) from error
+        raise _refusal(PlacedYaml(COMMAND_LINE, value, {}), Expansion({}), problems) from error
 
 
 def default_root(thing: str) -> Path:
@@ -136,6 +139,9 @@ def _place(placed: PlacedYaml, expansion: Expansion, location: Location) -> tupl
         if start in expansion.origins:
             original = (*expansion.origins[start], *rest)
             break
+    if placed.name == COMMAND_LINE and original:
+        word = str(original[0])
+        return 0, word.upper() if word in ("model", "source") else f"--{word.replace('_', '-')}"
     line = placed.line(original)
     place = f"{placed.name}:{line}" if line else placed.name
     key = ".".join(str(part) for part in original)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mli.config.settings import DeploymentSettings, DeviceSettings, PipelineSettings
+from mli.config.settings import CommandSettings, DeploymentSettings, DeviceSettings, PipelineSettings
 from mli.core.journal import PipelineJournal
 from mli.core.logs import close_log, log_to_file, pipeline_log
 from mli.core.root import Root, RootLock
@@ -26,7 +27,7 @@ from mli.delivery.sinks.sink import Sink
 from mli.delivery.spool import Spool
 from mli.delivery.spool_schema import SpoolStats, StoredFiring
 from mli.delivery.spool_writer import SpoolWriter
-from mli.errors import MliError
+from mli.errors import MliError, StopError
 from mli.models.repository import Repository
 from mli.pipeline.estimators.registry import choose_backend
 from mli.pipeline.rules import RuleEngine
@@ -151,16 +152,19 @@ class Core:
             model = self.models[pipeline.model]
             choose_backend(pipeline.backend, model.format)
             RuleEngine(pipeline.rules, model.labels)
+            for rule in pipeline.rules:
+                if rule.command is not None:
+                    _check_command(rule.command, self._device.commands[rule.command])
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         sink = self._make_sink()
         spool = Spool(self._root.spool, self._device.spool, sink=sink.kind)
         stack.callback(spool.close)
         self.queued_at_start = spool.queued
-        writer = SpoolWriter(spool, on_failure=lambda _: self._changed.set())
+        writer = SpoolWriter(spool, on_failure=self._delivery_failed)
         writer.start()
         stack.callback(writer.stop)
-        drain = Drain(spool, writer, sink, on_failure=lambda _: self._changed.set())
+        drain = Drain(spool, writer, sink, on_failure=self._delivery_failed)
         drain.start()
         stack.callback(drain.stop)
         actions = ActionRunner(spool, self._device.commands, on_outcome=self._on_action)
@@ -278,6 +282,10 @@ class Core:
             self._last_firing = new[-1].id
             self._running.actions.submit(new)
 
+    def _delivery_failed(self, error: MliError) -> None:
+        log.error("%s", error)
+        self._changed.set()
+
     def _on_action(self, outcome: ActionOutcome) -> None:
         if self._listener is not None:
             self._listener.on_action(outcome)
@@ -295,6 +303,17 @@ class Core:
                 item.supervisor.join()
             item.journal.close()
             close_log(item.log)
+
+
+def _check_command(name: str, command: CommandSettings) -> None:
+    """A command that cannot start is better known now than when it is needed."""
+    if shutil.which(command.argv[0]) is None:
+        raise StopError(
+            f"the command {name} cannot be run on this device",
+            expected="a program that this user may execute",
+            got=f"argv[0]: {command.argv[0]}",
+            remedy=f"correct `commands: {{{name}: {{argv: [...]}}}}` in the device's file; use an absolute path",
+        )
 
 
 def source_key(settings: PipelineSettings) -> str:

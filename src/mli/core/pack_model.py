@@ -104,11 +104,13 @@ def pack_model(files: Sequence[Path], out: Path, options: PackOptions, *, overwr
             description=options.description,
         )
         sha256 = write_archive(out, manifest, dict(content), overwrite=overwrite)
-    return PackReport(out, sha256, manifest, prover.backend, tuple(golden), _warnings(manifest, golden))
+    return PackReport(out, sha256, manifest, prover.backend, tuple(golden), _warnings(manifest, spec.labels, golden))
 
 
 def _sort(files: Sequence[Path]) -> _Files:
     for path in files:
+        if path.is_dir():
+            raise UsageError("a folder cannot be packed", where=str(path), remedy=f"name its files: {path}/*")
         if not path.is_file():
             raise UsageError("a file to pack is not there", where=str(path))
     models = [path for path in files if path.suffix.lower() in _MODELS]
@@ -175,8 +177,12 @@ def _spec(files: _Files, folder: Path, options: PackOptions) -> ModelSpec:
     return spec
 
 
-def _warnings(manifest: Manifest, golden: list[tuple[str, tuple[Prediction, ...]]]) -> tuple[str, ...]:
+def _warnings(
+    manifest: Manifest, labels: tuple[str, ...], golden: list[tuple[str, tuple[Prediction, ...]]]
+) -> tuple[str, ...]:
     warnings = []
+    if manifest.task == "detection" and manifest.background is None and "background" in labels:
+        warnings.append("the label `background` would be reported as an object; pack it with --background background")
     if not golden:
         warnings.append(
             "no golden samples: add a few photos to the files, so that a device can prove the model before it runs it"

@@ -68,6 +68,7 @@ class Drain:
         self._sink = sink
         self._max_inflight = max_inflight
         self._clock = clock
+        self._began_at = clock()
         self._on_failure = on_failure
         self._changed = threading.Condition()
         self._events: deque[Callable[[], None]] = deque()
@@ -249,7 +250,8 @@ class Drain:
         self._done.append(rowid)
         with self._changed:
             self._delivered += 1
-            self._latencies_s.append(at - one.message.captured_at)
+            if one.message.captured_at >= self._began_at:  # a backlog's age says nothing of how fast this is
+                self._latencies_s.append(at - one.message.captured_at)
 
     def _take_refusal(self, refusal: Refusal) -> None:
         if self._in_flight.pop(refusal.rowid, None) is None:

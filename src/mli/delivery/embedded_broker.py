@@ -27,7 +27,7 @@ from mli.errors import MliError, StopError
 if TYPE_CHECKING:
     from types import TracebackType
 
-INSTALL_COMMAND = "pip install 'mli[demo]'"
+INSTALL_COMMAND = "pip install amqtt"
 _MQTT_3_1_1 = 4
 _MQTT_5 = 5
 _LISTENER = "default"
@@ -111,14 +111,14 @@ class EmbeddedBroker:
                     raise StopError(
                         "The embedded broker did not start in time.",
                         expected=f"a listening broker within {self._start_timeout_s:g} s",
-                        remedy="Try again when the machine is less busy, or use another broker with --broker.",
+                        remedy="Try again when the machine is less busy.",
                     )
                 part = os.read(child.stdout.fileno(), 4096)
                 if not part:
                     raise StopError(
                         "The embedded broker ended before it was ready.",
                         got=f"exit code {child.wait()}; its own words are on standard error",
-                        remedy="Use another broker with --broker.",
+                        remedy="Try again; if it happens again, `mli run` works with any other broker.",
                     )
                 text += part
         answer: dict[str, Any] = json.loads(text)
@@ -149,7 +149,7 @@ def _new_broker() -> Any:
         raise StopError(
             "The embedded broker needs the package amqtt, which is not installed.",
             got=str(error),
-            remedy=f"Install it with: {INSTALL_COMMAND}   or name another broker with --broker.",
+            remedy=INSTALL_COMMAND,
         ) from error
     anonymous = "amqtt.plugins.authentication.AnonymousAuthPlugin"
     return Broker(

@@ -20,8 +20,9 @@ MAX_RECORDS = 512  # of one transaction: bounds its time
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
 EXPIRE_EVERY_S = 10.0
-GATHER_S = 0.005  # settlements alone wait so long for others: nobody waits for them
+GATHER_S = 0.005  # settlements wait so long for others, since nobody waits for them; so do records in a dense stream
 MANY_SETTLEMENTS = 32
+MANY_RECORDS = 16  # half of what a worker may have unacknowledged
 
 Committed = Callable[[Record], None]
 
@@ -30,6 +31,7 @@ Committed = Callable[[Record], None]
 class _Submission:
     record: Record
     committed: Committed
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class SpoolWriter:
         self._settlements: deque[_Settlement] = deque()
         self._waiting: list[_Submission] = []  # had no room; in order
         self._busy = False
+        self._dense = False  # the last records came in company, so the next ones will
         self._stopping = False
         self._failure: MliError | None = None
         self._retry_at: float | None = None
@@ -90,8 +93,9 @@ class SpoolWriter:
     def submit(self, record: Record, committed: Committed) -> None:
         """Queue a record; ``committed`` is called from the writer's thread once it is on the disk."""
         with self._changed:
-            self._incoming.append(_Submission(record, committed))
-            self._changed.notify_all()
+            self._incoming.append(_Submission(record, committed, time.monotonic()))
+            if len(self._incoming) in (1, MANY_RECORDS):
+                self._changed.notify_all()
 
     def settle(
         self, delivered: Sequence[int], refused: Sequence[Refusal], committed: Callable[[], None] = lambda: None
@@ -99,7 +103,8 @@ class SpoolWriter:
         """Queue what became of claimed messages."""
         with self._changed:
             self._settlements.append(_Settlement(tuple(delivered), tuple(refused), committed, time.monotonic()))
-            self._changed.notify_all()
+            if len(self._settlements) in (1, MANY_SETTLEMENTS):
+                self._changed.notify_all()
 
     def resume(self, pipeline: str, source_key: str) -> ResumeState:
         """Where a new worker goes on: after the old one's records are committed, or forgotten where they cannot be.
@@ -161,14 +166,19 @@ class SpoolWriter:
                 due = [self._expire_at]
                 if self._retry_at is not None:
                     due.append(self._retry_at)
-                elif self._incoming or len(self._settlements) >= MANY_SETTLEMENTS:
+                elif self._is_enough():
                     return True
-                elif self._settlements:
-                    due.append(self._settlements[0].since + GATHER_S)
+                else:
+                    due += [queue[0].since + GATHER_S for queue in (self._incoming, self._settlements) if queue]
                 if min(due) <= now:
                     return True
                 self._changed.wait(min(due) - now)
             return False
+
+    def _is_enough(self) -> bool:
+        """What is queued is worth a commit now; fewer wait a moment: a commit costs what ten records do."""
+        wanted = MANY_RECORDS if self._dense else 1
+        return len(self._incoming) >= wanted or len(self._settlements) >= MANY_SETTLEMENTS
 
     def _step(self) -> None:
         submissions, settlements = self._take()
@@ -184,6 +194,8 @@ class SpoolWriter:
             self._note_retry(error)
             return
         self._note_success()
+        if submissions:
+            self._dense = len(submissions) > 1
         self._finish(submissions, settlements, left)
 
     def _take(self) -> tuple[list[_Submission], list[_Settlement]]:

@@ -115,6 +115,7 @@ class PipelineLoop:
         # As many as may have been under way when the last worker died: the guilty one is among them.
         self._careful = self._most_underway if caution.one_by_one else 0
         self._alone = False
+        self._ahead: Capture | None = None
         self._underway: deque[_Underway] = deque()
         self._pace = Pace(settings.source.interval_s, time.monotonic())
         self._next_heartbeat_at = time.monotonic()
@@ -169,7 +170,7 @@ class PipelineLoop:
             now = time.monotonic()
             if self._pace.wait_s(now) > 0:
                 return
-            capture = self._source.read()
+            capture = self._next_capture()
             if capture is Reading.END:
                 self._ended = True
                 return
@@ -177,6 +178,7 @@ class PipelineLoop:
                 self._pace.nothing_yet(now)
                 return
             self._pace.taken(now)
+            self._look_ahead(now)
             if self._careful:
                 self._careful -= 1
                 self._alone = True
@@ -184,6 +186,17 @@ class PipelineLoop:
             result = pool.submit(self._process, capture)
             self._underway.append(_Underway(capture, now, result))
             result.add_done_callback(self._wake_if_oldest)
+
+    def _next_capture(self) -> Capture | Reading:
+        ahead, self._ahead = self._ahead, None
+        return self._source.read() if ahead is None else replace(ahead, captured_at=time.time())
+
+    def _look_ahead(self, now: float) -> None:
+        """A finite source that has no more ends now, and not an interval later."""
+        if self._source.finite and self._pace.wait_s(now) > 0:
+            ahead = self._source.read()
+            self._ended = ahead is Reading.END
+            self._ahead = ahead if isinstance(ahead, Capture) else None
 
     def _wake_if_oldest(self, result: Future[tuple[Prediction, ...]]) -> None:
         """Only the oldest frame lets the loop go on; the others leave with it."""

@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("module", "model", "remedy"),
     [
-        ("ai_edge_litert", "m.tflite.zip", "pip install 'mli[litert]'"),
+        ("ai_edge_litert", "m.tflite.zip", "pip install ai-edge-litert"),
         ("onnxruntime", "m.onnx.zip", "pip install onnxruntime"),
     ],
 )

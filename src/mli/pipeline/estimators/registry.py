@@ -27,7 +27,7 @@ class Backend:
 
 BACKENDS = (
     Backend("onnxruntime", "onnxruntime", ("onnx",), "pip install onnxruntime"),
-    Backend("litert", "ai_edge_litert", ("tflite",), "pip install 'mli[litert]'"),
+    Backend("litert", "ai_edge_litert", ("tflite",), "pip install ai-edge-litert"),
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +28,11 @@ class LiteRtEstimator:
         self.backend = f"litert {version('ai-edge-litert')}"
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
-            for _ in range(capacity):
-                interpreter = Interpreter(model_path=path, num_threads=threads)
-                interpreter.allocate_tensors()
-                self._idle.put(interpreter)
+            with _silence():
+                for _ in range(capacity):
+                    interpreter = Interpreter(model_path=path, num_threads=threads)
+                    interpreter.allocate_tensors()
+                    self._idle.put(interpreter)
             details = interpreter.get_input_details(), interpreter.get_output_details()
         except (ValueError, RuntimeError, OSError) as error:
             raise ModelRefused(f"{name}: {self.backend} cannot load this model", got=str(error)) from error
@@ -72,6 +75,19 @@ class LiteRtEstimator:
     def close(self) -> None:
         while not self._idle.empty():
             self._idle.get()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """LiteRT tells standard error how it loads a model, and has no switch for it; errors are exceptions anyway."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _info(detail: dict[str, Any]) -> TensorInfo:

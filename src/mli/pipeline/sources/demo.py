@@ -32,6 +32,7 @@ class DemoSource:
         self._seed = settings.seed
         self._index = int(position) + 1 if position is not None else 0
         self._clock = clock
+        belt.render(self._seed, self._index)  # what the renderer makes once must not make the first frame late
 
     def read(self) -> Capture | Reading:
         if self._frames is not None and self._index >= self._frames:
