@@ -16,6 +16,7 @@ from rich.text import Text
 from mli.cli.running import Running
 
 if TYPE_CHECKING:
+    from mli.cli.interrupts import Interrupted
     from mli.config.files import RunSettings
     from mli.core.core import CoreStatus
     from mli.delivery.actions import ActionOutcome
@@ -45,15 +46,15 @@ class DemoView(Running):
         """Begin to draw."""
         self._live.start()
 
-    def ended(self, signal_name: str | None) -> int:
+    def ended(self, interrupted: Interrupted) -> int:
         """Draw the last state, and sum up below it."""
         try:
             assert self.core is not None
-            self.core.drain_queue(stopping=signal_name is not None)
+            self.core.drain_queue()
             self.on_wake()
         finally:
             self._live.stop()
-        return super().ended(signal_name)
+        return super().ended(interrupted)
 
     def on_record(self, record: Record) -> None:
         """A frame's predictions are on disk."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from typing import Annotated
@@ -48,6 +49,7 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit: 0 fine, 1 failed, 2 wrong usage or invalid file, 130 Ctrl-C."""
+    logging.raiseExceptions = False  # a log that cannot be written must not print tracebacks
     try:
         app()
     except MliError as error:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +14,6 @@ from mli.errors import UsageError
 if TYPE_CHECKING:
     from mli.cli.running import Running
     from mli.config.files import RunSettings
-    from mli.core.core import Core
 
 _FILES = (".yaml", ".yml", ".json")
 
@@ -76,6 +72,9 @@ def run(
             },
         ),
     }
+    for word in (model, source, options["root"]):
+        if isinstance(word, str) and not word.isprintable() and not _is_text(word):
+            raise UsageError("the path is not UTF-8 text", got=repr(word), remedy="rename the folder or file")
     given = {name: value for name, value in options.items() if value is not None}
     settings = _settings(model, source, given)
     from mli.cli.running import Running
@@ -127,12 +126,21 @@ def _mqtt(broker: str | None, options: dict[str, str | None]) -> dict[str, Any] 
     return None
 
 
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def run_here(view: Running, *, from_start: bool = False) -> int:
     """Run a core in this process until it ends or is interrupted.
 
     Returns:
         The exit code.
     """
+    from mli.cli.interrupts import interrupts
     from mli.cli.progress import InstallProgress
 
     with ExitStack() as stack:
@@ -141,30 +149,4 @@ def run_here(view: Running, *, from_start: bool = False) -> int:
         interrupted = stack.enter_context(interrupts(core))
         view.started()
         core.wait(view.wake_s, view.on_wake)
-        return view.ended(interrupted.signal)
-
-
-class Interrupted:
-    """Which signal asked to end, None for none."""
-
-    signal: Literal["SIGINT", "SIGTERM"] | None = None
-
-
-@contextmanager
-def interrupts(core: Core) -> Iterator[Interrupted]:
-    """Ctrl-C and SIGTERM end the core in order; a second Ctrl-C ends the process at once."""
-    interrupted = Interrupted()
-
-    def handle(number: int, _: object) -> None:
-        if interrupted.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        interrupted.signal = "SIGINT" if number == signal.SIGINT else "SIGTERM"
-        os.write(2, b"mli: stopping: the frames under way are finished first\n")
-        core.request_stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return view.ended(interrupted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -10,9 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mli.core.core import Core
-from mli.delivery.sinks.stdout import StdoutSink
+from mli.delivery.sinks.stdout import StdoutSink, await_room
 
 if TYPE_CHECKING:
+    from mli.cli.interrupts import Interrupted
     from mli.config.files import RunSettings
     from mli.config.settings import DeploymentSettings, PipelineSettings
     from mli.delivery.actions import ActionOutcome
@@ -156,11 +158,12 @@ class Running:
 
     # --- the end -------------------------------------------------------------------------------------------
 
-    def ended(self, signal_name: str | None) -> int:
+    def ended(self, interrupted: Interrupted) -> int:
         """Deliver what is left, sum up, and give the exit code."""
         core = self.core
         assert core is not None
-        delivered_all = core.drain_queue(stopping=signal_name is not None)
+        delivered_all = core.drain_queue()
+        signal_name = interrupted.signal
         errors = core.errors()
         status = core.status()
         drain = status.drain
@@ -172,29 +175,36 @@ class Running:
             summary += f", {counted(self._skipped, 'image')} skipped"
         self.note(summary)
         if not delivered_all:
-            reason = f": {drain.sink.last_error}" if drain.sink.last_error else ""
+            cause = drain.sink.last_error or drain.last_refusal
+            reason = f": {cause}" if cause else ""
             self.note(
                 f"{counted(status.spool.queued, 'message')} still queued in {self.settings.device.root}{reason}; "
                 "the next run with the same root delivers them"
             )
+        dead = status.spool.dead - core.dead_at_start
+        if dead:
+            self.note(f"{counted(dead, 'message')} refused by the broker for good, kept as dead letters")
         if signal_name == "SIGINT":
             return SIGINT_CODE
-        if errors or (self._skipped and not self._frames):
+        if dead or errors or (self._skipped and not self._frames):
             return 1
         return 0 if delivered_all or signal_name else 1
 
     def note(self, text: str) -> None:
         """One line for a person, on standard error, whole even where several threads tell something."""
-        sys.stderr.write(f"mli: {text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # nobody reads it any more; the work goes on
+            sys.stderr.write(f"mli: {text}\n")
+            sys.stderr.flush()
 
     def write(self, line: str) -> None:
         """One line of output; nobody to read it ends the run."""
+        assert self.core is not None
+        if not await_room(sys.stdout, self.core.stopping):
+            return
         try:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
-            assert self.core is not None
             self.core.request_stop()
 
 

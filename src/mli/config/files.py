@@ -55,6 +55,8 @@ def load_run_file(path: Path, overrides: dict[str, Any] | None = None) -> RunSet
         UsageError: everything that is wrong with it, each with its line.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError("this is no file", where=str(path), expected="a YAML file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UsageError("the file is too large to be settings", where=str(path), expected="at most 1 MB")
         text = path.read_text(encoding="utf-8")

@@ -57,6 +57,12 @@ def _channels(value: object) -> object:
     return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+def _path_text(value: str) -> str:
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("expected text without NUL and broken characters")
+    return value
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
@@ -95,6 +101,8 @@ Name = Annotated[str, Field(pattern=NAME)]
 Thing = Annotated[str, Field(pattern=THING)]
 Sha256 = Annotated[str, Field(pattern=SHA256)]
 Confidence = Annotated[float, Field(ge=0, le=1)]
+Argument = Annotated[str, Field(min_length=1), AfterValidator(_path_text)]
+PathText = Annotated[str, AfterValidator(_path_text)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -263,7 +271,7 @@ class SpoolFile(Section):
 class CommandFile(Section):
     """A command that rules may run."""
 
-    argv: Annotated[tuple[str, ...], Field(min_length=1, description="argument list; there is no shell")]
+    argv: Annotated[tuple[Argument, ...], Field(min_length=1, description="argument list; there is no shell")]
     timeout: Positive = 5.0
 
 
@@ -271,7 +279,7 @@ class DeviceFile(Section):
     """What never comes over the network."""
 
     thing: Thing
-    root: str | None = None
+    root: PathText | None = None
     mqtt: MqttFile | None = None
     spool: SpoolFile = SpoolFile()
     commands: dict[Name, CommandFile] = {}

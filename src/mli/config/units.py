@@ -26,7 +26,10 @@ def parse_duration(value: object) -> float:
     """
     expected = "a duration such as 5s, 200ms, 1.5m, 2h or 7d"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        try:
+            seconds = float(value)
+        except OverflowError as error:
+            raise ValueError(f"expected {expected}, found a number of {len(str(value))} digits") from error
     else:
         match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
         if match is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -120,6 +121,7 @@ class Core:
         self._last_firing = 0
         self.models: dict[str, ModelSpec] = {}
         self.queued_at_start = 0
+        self.dead_at_start = 0
 
     def __enter__(self) -> Core:
         with contextlib.ExitStack() as stack:
@@ -161,6 +163,7 @@ class Core:
         spool = Spool(self._root.spool, self._device.spool, sink=sink.kind)
         stack.callback(spool.close)
         self.queued_at_start = spool.queued
+        self.dead_at_start = spool.stats().dead
         writer = SpoolWriter(spool, on_failure=self._delivery_failed)
         writer.start()
         stack.callback(writer.stop)
@@ -234,24 +237,38 @@ class Core:
         sink_error = self._sink_error()
         return [*errors, *([sink_error] if sink_error is not None else [])]
 
-    def drain_queue(self, *, stopping: bool) -> bool:
-        """Stop the pipelines and deliver what is queued, within ``drain_timeout_s`` of the last delivery.
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stop_asked.is_set()
 
-        Args:
-            stopping: a stop was asked for; without a connection it is not waited for one.
+    def drain_queue(self) -> bool:
+        """Stop the pipelines and deliver what is queued.
+
+        A source that has ended is given ``drain_timeout_s`` since the last delivery; after a stop was asked for (also
+        while this runs) there is so much in all, and next to nothing without a connection.
 
         Returns:
             Whether everything was delivered.
         """
         assert self._running is not None
         self._stop_pipelines()
-        drain = self._running.drain
-        timeout_s = self._device.spool.drain_timeout_s
-        if stopping and not drain.status().sink.connected:
-            timeout_s = min(timeout_s, DISCONNECTED_GRACE_S)
-        if self._sink_error() is not None:
-            return self._running.spool.queued == 0
-        return drain.wait_until_empty(timeout_s, lambda: self._sink_error() is not None)
+        drain, timeout_s = self._running.drain, self._device.spool.drain_timeout_s
+        deadline: float | None = None
+
+        def cancelled() -> bool:
+            nonlocal deadline
+            if self._sink_error() is not None:
+                return True
+            if not self._stop_asked.is_set():
+                return False
+            now = time.monotonic()
+            if deadline is None:
+                deadline = now + timeout_s
+            if not drain.status().sink.connected:
+                deadline = min(deadline, now + DISCONNECTED_GRACE_S)
+            return now >= deadline
+
+        return drain.wait_until_empty(timeout_s, cancelled)
 
     def status(self) -> CoreStatus:
         """The core as it is now."""
@@ -307,12 +324,21 @@ class Core:
 
 def _check_command(name: str, command: CommandSettings) -> None:
     """A command that cannot start is better known now than when it is needed."""
-    if shutil.which(command.argv[0]) is None:
+    program = shutil.which(command.argv[0])
+    if program is None:
         raise StopError(
             f"the command {name} cannot be run on this device",
             expected="a program that this user may execute",
             got=f"argv[0]: {command.argv[0]}",
             remedy=f"correct `commands: {{{name}: {{argv: [...]}}}}` in the device's file; use an absolute path",
+        )
+    with open(program, "rb") as file:
+        start = file.read(4)
+    if sys.platform.startswith("linux") and not start.startswith((b"#!", b"\x7fELF")):
+        raise StopError(
+            f"the command {name} is no program: the system would hand it to a shell",
+            where=program,
+            expected="an executable, or a script whose first line is #!INTERPRETER",
         )
 
 

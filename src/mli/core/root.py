@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
@@ -59,8 +60,9 @@ class RootLock:
                 got=f"process {holder} holds it",
                 remedy="end that one, or choose another --root or --thing",
             ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, str(os.getpid()).encode())
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, only its holder cannot be named
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, str(os.getpid()).encode())
         return self
 
     def __exit__(self, *_: object) -> None:

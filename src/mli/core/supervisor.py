@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 RESUME_RETRY_S = 1.0
 AVOIDED = 100
 """Frames that ended a worker are remembered up to so many, while the core runs."""
+SUSPECTS_IN_A_ROW = 5
+"""Bad frames without a good one in between; after that it is rather the model."""
 ACK_EVERY = 8
 """Records that are committed together share an acknowledgement; at the latest every so many there is one."""
 
@@ -90,19 +92,24 @@ class PipelineSupervisor(threading.Thread):
         self._stop_asked = threading.Event()
         self._worker: WorkerProcess | None = None
         self._newest = 0
+        self._counters = Counters()
         self._caution = Caution()
+        self._suspects = 0
         self._status = PipelineStatus(settings.name)
 
     def status(self) -> PipelineStatus:
         """The pipeline as it is now."""
         worker = self._worker
-        return self._status if worker is None else replace(self._status, resident_bytes=worker.resident_bytes)
+        resident_bytes = self._status.resident_bytes if worker is None else worker.resident_bytes
+        return replace(self._status, counters=self._counters, resident_bytes=resident_bytes)
 
     def stop(self) -> None:
         """Let the worker finish the frames under way, then end. Any thread."""
         self._stop_asked.set()
         worker = self._worker
         if worker is not None:
+            if self._status.state == "starting":
+                worker.kill()  # it has nothing to finish
             with contextlib.suppress(OSError):  # it is ending anyway
                 worker.wire.send(Stop())
 
@@ -148,6 +155,9 @@ class PipelineSupervisor(threading.Thread):
         avoid = self._caution.avoid
         if death.suspect is not None:
             avoid = (*avoid, death.suspect)[-AVOIDED:]
+            self._suspects += 1
+            if self._suspects <= SUSPECTS_IN_A_ROW:
+                self._policy.progressed()  # the cause is found and out of the way
         self._caution = Caution(one_by_one=True, avoid=avoid)
 
     def _one_life(self) -> Death | None:
@@ -160,7 +170,8 @@ class PipelineSupervisor(threading.Thread):
             return None
         if resume.position is not None and self.settings.source.once:
             log.warning("pipeline %s goes on after %s, where it stopped", self.settings.name, resume.position)
-        self._set("starting", counters=resume.counters)
+        self._counters = resume.counters
+        self._set("starting")
         worker = WorkerProcess(Start(self.settings, self.model, resume, self._caution), self._take)
         self._worker = worker
         self._set("starting", pid=worker.pid)
@@ -189,8 +200,11 @@ class PipelineSupervisor(threading.Thread):
                 worker.wire.send(Ack(record.number))
         if record.sequence is not None:
             self._policy.progressed()
+            self._suspects = 0
             self.error = None
-        self._status = replace(self._status, counters=record.counters, error=None)
+        if self._status.error is not None:
+            self._status = replace(self._status, error=None)
+        self._counters = record.counters
         self._on_committed(record)
 
     def _set(
@@ -201,7 +215,6 @@ class PipelineSupervisor(threading.Thread):
         backend: str | None = None,
         input_text: str | None = None,
         restarts: int | None = None,
-        counters: Counters | None = None,
         error: str | None = None,
     ) -> None:
         now = self._status
@@ -212,7 +225,6 @@ class PipelineSupervisor(threading.Thread):
             backend=backend or now.backend,
             input_text=input_text or now.input_text,
             restarts=now.restarts if restarts is None else restarts,
-            counters=counters or now.counters,
             error=error or now.error,
         )
         self._on_change()

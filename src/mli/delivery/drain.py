@@ -21,6 +21,8 @@ IDLE_S = 1.0  # how often messages that were deferred are looked for
 KEPT_LATENCIES = 2_000
 FRUITLESS_BEFORE_SOLO = 2
 MAX_PAUSE_S = 5.0
+GATHER_S = 0.005  # news waits so long for more, while most of the window is free: nobody waits for it
+MANY_EVENTS = 16
 CLAIM_PART = 4  # of the window must be free before more is claimed, while some is in flight
 
 
@@ -31,6 +33,7 @@ class DrainStatus:
     Attributes:
         in_flight: published, fate not known yet.
         latency_p50_ms, latency_p99_ms: from capture to delivery, of the last 2,000; None before the first.
+        last_refusal: topic and answer of the last message that the broker did not take.
         failure: why the sink has ended for good.
     """
 
@@ -39,6 +42,7 @@ class DrainStatus:
     delivered: int
     latency_p50_ms: float | None = None
     latency_p99_ms: float | None = None
+    last_refusal: str | None = None
     failure: str | None = None
 
 
@@ -69,6 +73,8 @@ class Drain:
         self._max_inflight = max_inflight
         self._clock = clock
         self._began_at = clock()
+        self._told: dict[str, str] = {}  # topic → why the broker refuses it for now
+        self._last_refusal: str | None = None
         self._on_failure = on_failure
         self._changed = threading.Condition()
         self._events: deque[Callable[[], None]] = deque()
@@ -137,6 +143,7 @@ class Drain:
                 delivered=self._delivered,
                 latency_p50_ms=_percentile_ms(ordered, 0.50),
                 latency_p99_ms=_percentile_ms(ordered, 0.99),
+                last_refusal=self._last_refusal,
                 failure=str(self._failure) if self._failure else None,
             )
 
@@ -166,7 +173,8 @@ class Drain:
     def _tell(self, event: Callable[[], None]) -> None:
         with self._changed:
             self._events.append(event)
-            self._changed.notify_all()
+            if len(self._events) in (1, MANY_EVENTS):  # in between, the thread is awake or gathers
+                self._changed.notify_all()
 
     def _wake(self) -> None:
         with self._changed:
@@ -190,7 +198,13 @@ class Drain:
             if not (self._events or self._committed or self._stopping):
                 pause_s = self._paused_until - time.monotonic()
                 self._changed.wait(min(IDLE_S, pause_s) if pause_s > 0 else IDLE_S)
+            if self._may_gather():
+                self._changed.wait(GATHER_S)
             self._committed = False
+
+    def _may_gather(self) -> bool:
+        waiting = self._committed or self._stopping or len(self._events) >= MANY_EVENTS
+        return not waiting and len(self._in_flight) <= self._sink.window // 2
 
     def _step(self) -> None:
         while self._events:
@@ -248,23 +262,26 @@ class Drain:
             return  # of a connection that is gone; it is published again
         self._fruitless = 0
         self._done.append(rowid)
+        if self._told:
+            self._told.pop(one.message.topic, None)
         with self._changed:
             self._delivered += 1
             if one.message.captured_at >= self._began_at:  # a backlog's age says nothing of how fast this is
                 self._latencies_s.append(at - one.message.captured_at)
 
     def _take_refusal(self, refusal: Refusal) -> None:
-        if self._in_flight.pop(refusal.rowid, None) is None:
+        one = self._in_flight.pop(refusal.rowid, None)
+        if one is None:
             return
         self._fruitless = 0
         self._refused.append(refusal)
-        log.log(
-            logging.ERROR if refusal.permanent else logging.DEBUG,
-            "Message %d was refused%s: %s",
-            refusal.rowid,
-            " for good and is a dead letter" if refusal.permanent else "",
-            refusal.reason,
-        )
+        topic = one.message.topic
+        self._last_refusal = f"{topic}: {refusal.reason}"
+        if refusal.permanent:
+            log.error("Message %s on %s was refused for good: %s", one.message.id, topic, refusal.reason)
+        elif self._told.get(topic) != refusal.reason:  # once, until something of this topic is taken again
+            self._told[topic] = refusal.reason
+            log.warning("The broker does not take %s: %s; it waits and is tried again", topic, refusal.reason)
 
     def _lose(self, reason: str) -> None:
         lost, self._in_flight = self._in_flight, {}

@@ -150,7 +150,7 @@ def storage_error(error: sqlite3.Error, path: Path) -> RetryError | StopError:
             "The spool's disk is full; predictions wait until there is room.",
             where=str(path),
             got=str(error),
-            remedy="free space on that file system, or lower spool.max_bytes",
+            remedy="free space on that file system, or lower spool.max_size",
         )
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StopError(
@@ -174,13 +174,17 @@ def open_database(path: Path) -> sqlite3.Connection:
         StopError: made by a newer version, or the file system cannot hold WAL with synchronous=FULL.
         RetryError: the disk is full or fails.
     """
+    if path.is_file() and path.stat().st_size == 0:
+        log.error("The spool %s was empty: what it held, if anything, is gone; a new one is begun.", path)
     try:
         return _open(path)
     except sqlite3.DatabaseError as error:
         failure = storage_error(error, path)
         foreign = getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR"  # a database, but not a spool
         if not (foreign or isinstance(failure, StopError)):
-            raise failure from error
+            raise StopError(
+                "The spool cannot be opened.", where=str(path), got=failure.got, remedy=failure.remedy
+            ) from error
         _set_aside(path, error)
     try:
         return _open(path)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mli.errors import ArchiveRefused, RetryError
+from mli.errors import ArchiveRefused, RetryError, StopError
 from mli.models.archive import OpenedArchive, Progress, check_digest, unpack
 from mli.models.contents import describe, describe_checked
 from mli.models.json_check import Checker, parse_json
@@ -60,7 +60,12 @@ class Repository:
     def __init__(self, root: Path, limits: ExtractLimits = DEFAULT_LIMITS) -> None:
         self.folder = root.absolute() / "models"
         self._limits = limits
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StopError(
+                "the model repository cannot be used", where=str(self.folder), expected="a folder", got=error.strerror
+            ) from error
         remove_stale(self.folder)
 
     def install(self, archive: Path, sha256: str | None = None, *, progress: Progress | None = None) -> ModelSpec:

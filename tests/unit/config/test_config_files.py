@@ -266,6 +266,9 @@ def test_what_an_option_replaces_need_not_be_right(folder: Path) -> None:
     text = BASE + "broker: 'http://x'\ninterval: 5x\n"
     assert len(errors(folder, text)) == 2
     assert load(folder, text, {"interval": "1s", "mqtt": {"host": "h"}}).device.mqtt is not None
+    twice = BASE + "publish: {topic: a}\ntopic: b\n"
+    assert len(errors(folder, twice)) == 1
+    assert load(folder, twice, {"topic": "c"}).deployment.pipelines[0].publish.topic == "c"
 
 
 # --- errors --------------------------------------------------------------------------------------------------
@@ -476,7 +479,7 @@ def test_a_file_without_settings_is_refused(folder: Path, text: str) -> None:
 
 
 def test_files_that_cannot_be_files_are_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="Is a directory"):
+    with pytest.raises(UsageError, match="this is no file"):
         load_run_file(folder)
     with pytest.raises(UsageError, match="No such file"):
         load_run_file(folder / "gone.yaml")

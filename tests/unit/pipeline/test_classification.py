@@ -50,6 +50,9 @@ def test_top_is_how_many_at_most(top: int) -> None:
 def test_equal_confidences_keep_the_order_of_the_labels() -> None:
     assert [item.class_id for item in decode([0.25, 0.25, 0.25, 0.25])] == [0, 1, 2, 3]
     assert [item.class_id for item in decode([0.2, 0.3, 0.2, 0.3], top=3)] == [1, 3, 0]
+    many = [0.2 if number % 3 else 0.3 for number in range(1001)]
+    found = decode(many, labels=tuple(map(str, range(1001))), top=1001)
+    assert [item.class_id for item in found] == sorted(range(1001), key=lambda number: (number % 3 != 0, number))
 
 
 def test_less_certain_than_asked_is_left_out_and_the_bound_itself_is_not() -> None:

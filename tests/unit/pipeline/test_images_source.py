@@ -221,6 +221,17 @@ def test_loop_picks_up_new_files_and_forgets_deleted_ones(tmp_path: Path) -> Non
     assert [take(source).image_name for _ in range(5)] == ["0.png", "2.png", "0.png", "1.png", "2.png"]
 
 
+@pytest.mark.usefixtures("relist_always")
+def test_loop_takes_a_new_file_of_an_old_name_as_new(tmp_path: Path) -> None:
+    put(tmp_path, "1.png", "2.png", "3.png")
+    source = loop(tmp_path)
+    take(source)
+    (tmp_path / "1.png").unlink()
+    assert take(source).image_name == "2.png"
+    put(tmp_path, "1.png")
+    assert [take(source).image_name for _ in range(2)] == ["1.png", "3.png"]
+
+
 def test_loop_goes_on_after_a_position_and_then_has_them_all(tmp_path: Path) -> None:
     put(tmp_path, "1.png", "2.png", "3.png")
     source = loop(tmp_path, str(tmp_path / "2.png"))

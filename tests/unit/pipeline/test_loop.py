@@ -319,6 +319,23 @@ def test_a_refused_image_is_a_record_with_its_position_and_no_sequence() -> None
     assert fourth.counters.frames == 2
 
 
+def test_a_finite_source_ends_with_its_last_frame_and_not_an_interval_later() -> None:
+    outlet, hourly = ListOutlet(), replace(SETTINGS, source=replace(SETTINGS.source, interval_s=3600.0))
+    assert make(GreySource([7]), outlet, settings=hourly).run()
+    assert [record.position for record in outlet.records] == ["after 0", None]
+
+
+def test_a_frame_that_was_looked_at_ahead_is_lost_by_no_stop() -> None:
+    """Its position is not committed, so that the next run begins with it."""
+    outlet, hourly = ListOutlet(), replace(SETTINGS, source=replace(SETTINGS.source, interval_s=3600.0))
+    loop = make(GreySource([7, 8]), outlet, settings=hourly)
+    with running(loop) as result:
+        wait_until(partial(outlet.has_got, 1), "the first frame")
+        loop.stop()
+        assert not result()
+    assert [record.position for record in outlet.records] == ["after 0"]
+
+
 def test_a_resumed_pipeline_goes_on_counting() -> None:
     outlet = ListOutlet()
     resume = ResumeState("k3x9", 41, "after 7", Counters(frames=40, skipped=2, dropped=3, judged=5, right=4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from mli.errors import StopError
 from mli.types import Message
 
 WINDOW = 64
+ROOM_POLL_S = 0.2
 
 
 class StdoutSink:
@@ -28,6 +30,7 @@ class StdoutSink:
         self._stream = stream if stream is not None else sys.stdout
         self._listener: SinkListener | None = None
         self._error: str | None = None
+        self._closing = False
         self._lock = threading.Lock()
 
     @property
@@ -52,6 +55,8 @@ class StdoutSink:
             if listener is None or self._error:
                 return
             line = self._render(message.message)
+            if not await_room(self._stream, lambda: self._closing):
+                return  # it stays in the spool
             try:
                 self._stream.write(line + "\n")
                 self._stream.flush()
@@ -62,13 +67,26 @@ class StdoutSink:
             listener.delivered(message.rowid)
 
     def close(self) -> None:
-        """See ``Sink``."""
+        """See ``Sink``. A reader that has stopped reading does not hold it up."""
+        self._closing = True
         with self._lock:
             self._listener = None
 
     def status(self) -> SinkStatus:
         """See ``Sink``."""
         return SinkStatus(self._listener is not None and not self._error, "stdout", self._error)
+
+
+def await_room(stream: TextIO, cancelled: Callable[[], bool]) -> bool:
+    """Wait until a stream takes more, however long its reader pauses; False where ``cancelled`` came first."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # no file behind it: it never blocks
+        return True
+    while not select.select([], [descriptor], [], ROOM_POLL_S)[1]:
+        if cancelled():
+            return False
+    return True
 
 
 def _payload(message: Message) -> str:

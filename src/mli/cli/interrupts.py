@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM: the first ends a core in order, the second ends the process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mli.core.core import Core
+
+
+class Interrupted:
+    """Which signal asked to end, None for none; it may come while the queue is being delivered."""
+
+    signal: Literal["SIGINT", "SIGTERM"] | None = None
+
+
+@contextmanager
+def interrupts(core: Core) -> Iterator[Interrupted]:
+    """Handle signals while a core runs."""
+    interrupted = Interrupted()
+
+    def handle(number: int, _: object) -> None:
+        if interrupted.signal is not None:
+            raise KeyboardInterrupt
+        interrupted.signal = "SIGINT" if number == signal.SIGINT else "SIGTERM"
+        with contextlib.suppress(OSError):
+            os.write(2, b"mli: stopping: the frames under way are finished first\n")
+        core.request_stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
