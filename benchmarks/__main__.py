@@ -89,7 +89,7 @@ def _cases(folder: Path, left_out: list[str]) -> list[tuple[str, str, Path, Path
         parts = [*map(str, models.glob("*.tflite")), *map(str, models.glob("*labels.txt"))]
         command = [*MLI, "model", "pack", *parts, "-o", str(archive)]
         subprocess.run(command, check=True, capture_output=True)
-        title = "MobileNet v1 0.25 128, 8 bits (litert), six photos of 0.1 to 1 megapixels"
+        title = "MobileNet v1 0.25 128, 8 bits (litert), six photos of 0.2 to 1.6 megapixels"
         cases.append(("mobilenet", title, archive, DATA / "photos"))
     return cases
 

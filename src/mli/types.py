@@ -148,7 +148,7 @@ class Record:
     Attributes:
         number: counts this worker's records from 1; acknowledgements name it.
         sequence: the frame's place in the pipeline; None where only the position moved (skipped images).
-        position: where the source goes on after this record; None starts a finite source over.
+        position: where the source goes on after this record.
         finite: a finite source waits for a full spool, a live one drops the oldest.
         latency_ms: from the frame's capture to its record.
     """

@@ -17,6 +17,7 @@ import pytest
 from tests.fixtures.brokers import RecordingBrokerProcess, wait_until
 from tests.fixtures.color_model import color_archive, endless_on_white, numbered_images, white_image
 from tests.fixtures.mli_process import kill_group, run_mli, start_mli, workers_of
+from tests.fixtures.recording_broker import Behaviour
 
 IMAGES = 1000
 
@@ -101,6 +102,27 @@ def test_killing_and_restarting_the_broker_loses_nothing(
     duplicates = run.received() - len(run.names)
     assert run.received() > before
     assert duplicates <= 64, "more than what was in flight came twice"
+
+
+def test_a_core_killed_after_the_last_frame_makes_none_again(
+    recording_broker: RecordingBrokerProcess, tmp_path: Path
+) -> None:
+    recording_broker.start(Behaviour(silent=True))
+    run = KilledRun(tmp_path, recording_broker, 30)
+    process = run.start()
+    try:
+        journal = tmp_path / "root" / "log" / "system" / "runtime.log"
+        wait_until(lambda: journal.exists() and "came to its end" in journal.read_text(), "the end of the source")
+        process.kill()
+        process.wait()
+        recording_broker.kill()
+        recording_broker.start()
+        process = run.start()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    finally:
+        kill_group(process)
+    run.check()
 
 
 def test_a_terminated_run_ends_in_order_and_goes_on_where_it_stopped(

@@ -162,6 +162,7 @@ class Core:
         sink = self._make_sink()
         spool = Spool(self._root.spool, self._device.spool, sink=sink.kind)
         stack.callback(spool.close)
+        stack.callback(self._start_over_finished, spool)
         self.queued_at_start = spool.queued
         self.dead_at_start = spool.stats().dead
         writer = SpoolWriter(spool, on_failure=self._delivery_failed)
@@ -306,6 +307,18 @@ class Core:
     def _on_action(self, outcome: ActionOutcome) -> None:
         if self._listener is not None:
             self._listener.on_action(outcome)
+
+    def _start_over_finished(self, spool: Spool) -> None:
+        """A finite source that came to its end begins anew in the next run.
+
+        Not before this core ends in order: one that is killed while it delivers must not make every frame again.
+        """
+        for item in self._pipelines():
+            if item.supervisor.status().state == "finished":
+                try:
+                    spool.resume(item.supervisor.settings.name, "")
+                except MliError as error:
+                    log.error("the next run of %s starts at its end: %s", item.supervisor.settings.name, error)
 
     def _stop_pipelines(self) -> None:
         pipelines = self._pipelines()

@@ -134,6 +134,8 @@ class PipelineSupervisor(threading.Thread):
             if death is None:
                 continue
             if death.error is None:
+                if death.source_ended:
+                    log.info("pipeline %s: its source came to its end", self.settings.name)
                 self._set("finished" if death.source_ended else "stopped", pid=None)
                 return
             if self._stop_asked.is_set():

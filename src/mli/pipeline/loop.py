@@ -150,17 +150,7 @@ class PipelineLoop:
             finally:
                 for underway in self._underway:
                     underway.result.cancel()
-        ended = self._ended and not self._stopping
-        if ended:
-            self._wait_for_room()
-            self._send_position(None)
-        return ended
-
-    def _wait_for_room(self) -> None:
-        while not self._outlet.has_room():
-            self._beat()
-            self._wake.wait(self._idle_s())
-            self._wake.clear()
+        return self._ended and not self._stopping
 
     def _finished(self) -> bool:
         return (self._ended or self._stopping) and not self._underway
@@ -285,8 +275,8 @@ class PipelineLoop:
             right=self._counters.right + right,
         )
 
-    def _send_position(self, position: str | None, skipped: tuple[SkippedFrame, ...] = ()) -> None:
-        """Send a record that moves the position only; None starts a finite source over."""
+    def _send_position(self, position: str, skipped: tuple[SkippedFrame, ...]) -> None:
+        """Send a record that moves the position only."""
         self._number += 1
         self._outlet.send(
             Record(
