@@ -1,5 +1,10 @@
 """Fixtures for all tests: real brokers."""
 
+import signal
+
 from tests.fixtures.brokers import amqtt_broker, certificates, make_mosquitto, recording_broker
 
 __all__ = ["amqtt_broker", "certificates", "make_mosquitto", "recording_broker"]
+
+# A job in the background ignores Ctrl-C, and so would every process that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
