@@ -131,6 +131,8 @@ class _Reader:
         name, inputs = value.get("name"), value.get("inputs", [])
         if not isinstance(name, str) or not isinstance(inputs, list):
             raise self._wrong("a name (text) and inputs (a list)", shown(str(value)[:200]), where)
+        if not (name.isprintable() and value["op"].isprintable()):
+            raise self._wrong("names without control characters", shown(f"{name} {value['op']}"), where)
         self._old_style |= "param" in value
         attributes: dict[str, str] = {}
         for key in ("param", "attr", "attrs"):
