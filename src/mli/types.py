@@ -19,8 +19,9 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
 Color = Literal["RGB", "BGR", "gray"]
 Layout = Literal["NCHW", "NHWC"]
 Dtype = Literal["uint8", "int8", "float16", "float32"]
-OutputKind = Literal["probabilities", "logits", "scores", "boxes"]
-Format = Literal["onnx", "tflite"]
+OutputKind = Literal["probabilities", "logits", "scores", "boxes", "detections"]
+Format = Literal["onnx", "tflite", "mxnet"]
+"""``mxnet`` is imported to ``onnx`` on the device, before anything runs it."""
 Task = Literal["classification", "detection"]
 
 
@@ -254,7 +255,8 @@ class OutputSpec:
     Attributes:
         kind: ``probabilities`` or ``logits`` (softmax is applied) of a classifier, shape (1, labels);
             ``scores`` (1, boxes, labels) and ``boxes`` (1, boxes, 4; relative left, top, right, bottom) of a
-            detector.
+            detector; ``detections`` (1, boxes, 6) of one that has already taken out boxes that overlap a better one:
+            class id, score, relative left, top, right, bottom. A class id of -1 means that the row holds nothing.
     """
 
     name: str
@@ -288,6 +290,7 @@ class ModelSpec:
         input: None where no manifest says it; it is then read from the model.
         outputs: empty where no manifest says them.
         background: label to leave out of a detector's results, if it has one.
+        compiled_file: absolute path of a copy that the backend made of the model for this device, if there is one.
     """
 
     name: str
@@ -302,3 +305,4 @@ class ModelSpec:
     outputs: tuple[OutputSpec, ...] = ()
     background: str | None = None
     golden: tuple[GoldenSample, ...] = field(default=())
+    compiled_file: str | None = None

@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.fixtures.mxnet_files import Net, array_bytes, list_bytes, params_bytes, row_sparse_bytes
+from numpy.typing import NDArray
+from tests.fixtures.mxnet_files import Net, ParamsFormat, array_bytes, list_bytes, params_bytes, row_sparse_bytes
 
 from mli.errors import ModelRefused
 from mli.models.mxnet.params import parse_params
 from mli.models.mxnet.symbol import parse_symbol
 
-ARRAYS = {"fc_weight": np.arange(6, dtype=np.float32).reshape(2, 3), "bn_moving_var": np.float16([1, 2])}
+ARRAYS: dict[str, NDArray[Any]] = {
+    "fc_weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "bn_moving_var": np.array([1, 2], np.float16),
+}
+FORMATS: tuple[ParamsFormat, ...] = ("raw", "v1", "v2", "v3")
 SEEDS = [
-    *(params_bytes(ARRAYS, format_) for format_ in ("raw", "v1", "v2", "v3")),  # type: ignore[arg-type]
+    *(params_bytes(ARRAYS, format_) for format_ in FORMATS),
     list_bytes([array_bytes(ARRAYS["fc_weight"]), row_sparse_bytes(9, 2)], ["arg:a", "arg:b"]),
 ]
 

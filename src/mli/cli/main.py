@@ -14,6 +14,7 @@ from mli import __version__
 from mli.cli.config import config
 from mli.cli.demo import demo
 from mli.cli.model import model_app
+from mli.cli.model_import import import_model
 from mli.cli.run import run
 from mli.cli.watch import watch
 from mli.errors import MliError
@@ -31,6 +32,7 @@ app.command()(demo)
 app.command()(run)
 app.command()(config)
 app.command()(watch)
+model_app.command("import")(import_model)
 app.add_typer(model_app, name="model")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 model_app = typer.Typer(help="Make, look into and check model archives.", no_args_is_help=True, rich_markup_mode=None)
 
-_KINDS = ("probabilities", "logits", "scores", "boxes")
+_KINDS = ("probabilities", "logits", "scores", "boxes", "detections")
 _SHOWN_LABELS = 3
 
 
@@ -43,7 +43,7 @@ def pack(
     logits: Annotated[bool, typer.Option("--logits", help="The output is before softmax.")] = False,
     output: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=probabilities|logits|scores|boxes, where there are several."),
+        typer.Option(help="NAME=probabilities|logits|scores|boxes|detections: of several outputs, or of a detector."),
     ] = None,
     background: Annotated[str | None, typer.Option(help="Label that means: no object.")] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of golden confidences.")] = 0.02,
@@ -58,7 +58,16 @@ def pack(
     options = PackOptions(
         name=name,
         version=version,
-        preprocess=_preprocess(size, resize, interpolation, color, layout, mean, scale, pad),
+        preprocess=preprocess_of_options(
+            size=size,
+            resize=resize,
+            interpolation=interpolation,
+            color=color,
+            layout=layout,
+            mean=mean,
+            scale=scale,
+            pad=pad,
+        ),
         outputs=tuple(_output(item) for item in output or ()),
         logits=logits,
         background=background,
@@ -70,12 +79,12 @@ def pack(
     for warning in report.warnings:
         typer.echo(f"mli: {warning}", err=True)
     if as_json:
-        golden = {image: [_prediction_json(item) for item in found] for image, found in report.golden}
+        golden = {image: [prediction_json(item) for item in found] for image, found in report.golden}
         _print_json({"path": str(report.path), "sha256": report.sha256, "backend": report.backend, "golden": golden})
         return
     print(f"{report.path}  {report.path.stat().st_size:,} bytes")
     print(f"  sha256   {report.sha256}")
-    print(f"  input    {_input_text(report.manifest.input)}")
+    print(f"  input    {input_text(report.manifest.input)}")
     for image, found in report.golden:
         best = f"{found[0].label} {found[0].confidence:.1%}" if found else "nothing"
         print(f"  golden   {Path(image).name}: {best}")
@@ -96,7 +105,7 @@ def inspect(
     print(f"  manifest {'yes' if report.has_manifest else 'none: input and outputs are read from the model'}")
     print(f"  model    {spec.model_file}")
     if spec.input is not None:
-        print(f"  input    {_input_text(spec.input)}")
+        print(f"  input    {input_text(spec.input)}")
     for item in spec.outputs:
         print(f"  output   {item.name!r}: {item.kind}")
     more = f" · … ({len(spec.labels)} in all)" if len(spec.labels) > _SHOWN_LABELS else ""
@@ -120,11 +129,10 @@ def verify(
     import tempfile
 
     from mli.core.proving import Prover
-    from mli.models.repository import Repository
 
     _must_exist(archive)
     with tempfile.TemporaryDirectory(prefix="mli-verify-") as folder:
-        spec = Repository(Path(folder)).install(archive, sha256)
+        spec = _prepared(archive, Path(folder), sha256)
         prover = Prover(spec)
         proofs = prover.prove(spec.golden)
     if as_json:
@@ -136,7 +144,7 @@ def verify(
         return
     print(f"{archive}: good")
     print(f"  sha256   {spec.sha256}")
-    print(f"  backend  {prover.backend}, input {_input_text(prover.io.input)}")
+    print(f"  backend  {prover.backend}, input {input_text(prover.io.input)}")
     for item in proofs:
         print(
             f"  golden   {item.image}: {item.difference:.4f} off, {item.tolerance:g} allowed, {item.infer_ms:.0f} ms"
@@ -157,19 +165,28 @@ def _opened(archive: Path) -> tuple[VerifyReport, ModelSpec, MliError | None]:
 
     from mli.core.proving import Prover
     from mli.models.packing import verify as verify_archive
-    from mli.models.repository import Repository
 
     _must_exist(archive)
     report = verify_archive(archive)
     if report.has_manifest:
         return report, report.spec, None
     with tempfile.TemporaryDirectory(prefix="mli-inspect-") as folder:
-        spec = Repository(Path(folder)).install(archive)
         try:
+            spec = _prepared(archive, Path(folder))
             io = Prover(spec).io
         except MliError as error:
-            return report, spec, error
+            return report, report.spec, error
     return report, replace(spec, input=io.input, outputs=io.outputs), None
+
+
+def _prepared(archive: Path, folder: Path, sha256: str | None = None) -> ModelSpec:
+    """The archive's model as a device prepares it, in a folder of its own."""
+    from mli.core.preparing import prepare
+    from mli.core.root import Root
+    from mli.models.repository import Repository
+
+    spec = Repository(folder).install(archive, sha256)
+    return prepare(spec, Root(folder), "auto", lambda text: typer.echo(f"mli: {text}", err=True))
 
 
 def _report_json(report: VerifyReport, spec: ModelSpec, problem: MliError | None) -> dict[str, Any]:
@@ -184,7 +201,7 @@ def _report_json(report: VerifyReport, spec: ModelSpec, problem: MliError | None
     return body
 
 
-def _input_text(spec: InputSpec) -> str:
+def input_text(spec: InputSpec) -> str:
     text = f"{spec.width} x {spec.height} {spec.color} {spec.dtype} {spec.layout}, {spec.resize} {spec.interpolation}"
     if set(spec.mean) != {0.0} or set(spec.scale) != {1.0}:
         text += f", (pixel - {_numbers(spec.mean)}) * {_numbers(spec.scale)}"
@@ -195,7 +212,7 @@ def _numbers(values: tuple[float, ...]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
 
-def _prediction_json(item: Prediction) -> dict[str, Any]:
+def prediction_json(item: Prediction) -> dict[str, Any]:
     return {"label": item.label, "class_id": item.class_id, "confidence": item.confidence}
 
 
@@ -213,26 +230,13 @@ def _output(text: str) -> OutputSpec:
     raise UsageError("--output says what one output means", expected=f"NAME={'|'.join(_KINDS)}", got=text)
 
 
-def _preprocess(
-    size: str | None,
-    resize: str | None,
-    interpolation: str | None,
-    color: str | None,
-    layout: str | None,
-    mean: str | None,
-    scale: str | None,
-    pad: int | None,
-) -> PreprocessSettings:
+def preprocess_of_options(**options: str | int | None) -> PreprocessSettings:
+    """What the options of a command line change of the preprocessing; ``mean`` and ``scale`` are split at commas."""
     from mli.config.files import preprocess_of_arguments
 
-    values = {
-        "size": size,
-        "resize": resize,
-        "interpolation": interpolation,
-        "color": color,
-        "layout": layout,
-        "mean": None if mean is None else mean.split(","),
-        "scale": None if scale is None else scale.split(","),
-        "pad": pad,
+    split = {
+        key: value.split(",") if key in ("mean", "scale") and isinstance(value, str) else value
+        for key, value in options.items()
+        if value is not None
     }
-    return preprocess_of_arguments({key: value for key, value in values.items() if value is not None})
+    return preprocess_of_arguments(split)

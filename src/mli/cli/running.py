@@ -62,9 +62,16 @@ class Running:
             self._make_sink,
             listener=self,
             install_progress=install_progress,
+            on_note=self._note_over_bar,
             from_start=from_start,
         )
         return self.core
+
+    def _note_over_bar(self, text: str) -> None:
+        """A note while the bar of the installation may stand on the line."""
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")
+        self.note(text)
 
     def _deployment(self) -> DeploymentSettings:
         """Without a broker, a person or a program gets everything there is to know of a frame."""

@@ -20,6 +20,7 @@ from typing import Protocol
 from mli.config.settings import CommandSettings, DeploymentSettings, DeviceSettings, PipelineSettings
 from mli.core.journal import PipelineJournal
 from mli.core.logs import close_log, log_to_file, pipeline_log
+from mli.core.preparing import prepare
 from mli.core.root import Root, RootLock
 from mli.core.supervisor import PipelineStatus, PipelineSupervisor
 from mli.delivery.actions import ActionOutcome, ActionRunner
@@ -90,6 +91,7 @@ class Core:
     Args:
         make_sink: the one place where messages leave this device.
         install_progress: told of the bytes done and in all while an archive is installed.
+        on_note: told, in lines for a person, what is made of a model when it is first used.
         from_start: begin every source anew, wherever an earlier run stopped.
 
     Raises:
@@ -105,6 +107,7 @@ class Core:
         *,
         listener: CoreListener | None = None,
         install_progress: Callable[[int, int], None] | None = None,
+        on_note: Callable[[str], None] = lambda _: None,
         from_start: bool = False,
     ) -> None:
         self._device = device
@@ -112,6 +115,7 @@ class Core:
         self._make_sink = make_sink
         self._listener = listener
         self._install_progress = install_progress
+        self._on_note = on_note
         self._from_start = from_start
         self._root = Root(Path(device.root))
         self._stack = contextlib.ExitStack()
@@ -143,10 +147,17 @@ class Core:
 
     def _install(self) -> dict[str, ModelSpec]:
         repository = Repository(self._root.path)
-        return {
-            name: repository.install(Path(source.uri), source.sha256, progress=self._install_progress)
-            for name, source in self._deployment.models.items()
-        }
+        models = {}
+        for name, source in self._deployment.models.items():
+            installed = repository.install(Path(source.uri), source.sha256, progress=self._install_progress)
+            users = [item for item in self._deployment.pipelines if item.model == name]
+            widest = max(users, key=lambda item: item.limits.memory_bytes, default=None)
+            models[name] = (
+                installed
+                if widest is None
+                else prepare(installed, self._root, widest.backend, self._on_note, limits=widest.limits)
+            )
+        return models
 
     def _check(self) -> None:
         """What can be known before a worker starts."""

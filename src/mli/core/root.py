@@ -27,6 +27,11 @@ class Root:
         """The core's own log."""
         return self.path / "log" / "system" / "runtime.log"
 
+    @property
+    def cache(self) -> Path:
+        """What was made of the models for this device; may be removed at any time while no core runs."""
+        return self.path / "cache"
+
     def user_log(self, pipeline: str) -> Path:
         """What one pipeline saw, skipped and fired."""
         return self.path / "log" / "user" / f"{pipeline}.log"

@@ -10,7 +10,8 @@ from mli.errors import ArchiveRefused
 from mli.models.labels import read_labels
 from mli.models.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest
 from mli.models.members import Member
-from mli.models.rules import shown
+from mli.models.mxnet.archive_files import find_mxnet, has_mxnet
+from mli.models.rules import listed, shown
 from mli.types import Format, GoldenSample, ModelSpec
 
 _FORMATS: dict[str, Format] = {".onnx": "onnx", ".tflite": "tflite"}
@@ -22,8 +23,8 @@ _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
 def describe(directory: Path, sha256: str, archive_name: str) -> ModelSpec:
     """The model in a folder of extracted files.
 
-    With ``manifest.json`` everything comes from it. Without, there must be one .onnx or .tflite and one labels
-    file; ``input`` and ``outputs`` are then left to be read from the model.
+    With ``manifest.json`` everything comes from it. Without, there must be one .onnx or .tflite, or the symbol and
+    parameters of MXNet, and one labels file; ``input`` and ``outputs`` are then left to be read from the model.
 
     Args:
         sha256: digest of the archive.
@@ -92,20 +93,29 @@ def _check_golden(index: int, sample: GoldenSample, labels: tuple[str, ...]) -> 
 def _from_files(directory: Path, sha256: str, archive_name: str) -> ModelSpec:
     files = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
     model = _model_file(files, archive_name)
-    labels = _labels_file(files, archive_name, model)
+    format_: Format
+    labels: str | None
+    if model is not None:
+        format_ = _FORMATS[Path(model).suffix.lower()]
+        labels = labels_file(files, archive_name, model)
+    else:
+        found = find_mxnet(files, archive_name)
+        format_, model = "mxnet", found.symbol
+        labels = labels_file(files, archive_name, model, needed=found.kind == "mxnet")
     return ModelSpec(
         name=_model_name(archive_name),
         version=sha256[:12],
         sha256=sha256,
-        format=_FORMATS[Path(model).suffix.lower()],
+        format=format_,
         task="classification",
         directory=str(directory.absolute()),
         model_file=model,
-        labels=read_labels(directory / labels),
+        labels=() if labels is None else read_labels(directory / labels),
     )
 
 
-def _model_file(files: list[str], archive_name: str) -> str:
+def _model_file(files: list[str], archive_name: str) -> str | None:
+    """The .onnx or .tflite; None where the model is one of MXNet's."""
     models = [path for path in files if Path(path).suffix.lower() in _FORMATS]
     if len(models) == 1:
         return models[0]
@@ -114,28 +124,26 @@ def _model_file(files: list[str], archive_name: str) -> str:
             f"The model archive {shown(archive_name)} holds {len(models)} models and no {MANIFEST_NAME}.",
             where=archive_name,
             expected="one .onnx or .tflite file",
-            got=_listed(models),
+            got=listed(models),
             remedy="leave one of them in the archive, or say which with `mli model pack`",
         )
-    mxnet = [path for path in files if path.endswith(("-symbol.json", ".params"))]
-    if mxnet:
-        raise ArchiveRefused(
-            f"The model archive {shown(archive_name)} holds an MXNet model, which this version does not read yet.",
-            where=archive_name,
-            expected="one .onnx or .tflite file",
-            got=_listed(mxnet),
-            remedy="convert the model to ONNX and pack it with `mli model pack`",
-        )
+    if has_mxnet(files):
+        return None
     raise ArchiveRefused(
         f"There is no model in the model archive {shown(archive_name)}.",
         where=archive_name,
-        expected="one .onnx or .tflite file",
-        got=_listed(files),
+        expected="one .onnx or .tflite file, or MXNet's NAME-symbol.json and NAME-0000.params",
+        got=listed(files),
         remedy="add the model's file, or pack the archive with `mli model pack`",
     )
 
 
-def _labels_file(files: list[str], archive_name: str, model: str) -> str:
+def labels_file(files: list[str], archive_name: str, model: str, *, needed: bool = True) -> str | None:
+    """The file of labels among an archive's files; None where there is none and it is not ``needed``.
+
+    Raises:
+        ArchiveRefused: there are several, or none that is needed.
+    """
     texts = [path for path in files if path.lower().endswith(".txt") and not _matches(path, _NO_LABELS)]
     candidates = [path for path in files if _matches(path, _LABEL_NAMES)] or texts
     if len(candidates) == 1:
@@ -145,15 +153,20 @@ def _labels_file(files: list[str], archive_name: str, model: str) -> str:
             f"The model archive {shown(archive_name)} holds {len(candidates)} files that could be its labels.",
             where=archive_name,
             expected="one labels file",
-            got=_listed(candidates),
+            got=listed(candidates),
             remedy="leave one of them in the archive, or say which with `mli model pack`",
         )
+    if not needed:
+        return None
+    wanted, remedy = "labels.txt", f"make the archive again: zip model.zip {model} labels.txt"
+    if model.endswith(".json"):
+        wanted, remedy = "synset.txt", "add it to the archive: zip ARCHIVE.zip synset.txt"
     raise ArchiveRefused(
         f"The model archive {shown(archive_name)} has no labels, so its predictions would have no names.",
         where=archive_name,
-        expected="a text file labels.txt: one label a line, in the order of the model's output",
-        got=_listed(files),
-        remedy=f"write labels.txt beside the model and make the archive again: zip model.zip {model} labels.txt",
+        expected=f"a text file {wanted}: one label a line, in the order of the model's output",
+        got=listed(files),
+        remedy=f"write {wanted} beside the model and {remedy}",
     )
 
 
@@ -167,11 +180,6 @@ def _model_name(archive_name: str) -> str:
         if archive_name.lower().endswith(suffix) and len(archive_name) > len(suffix):
             return archive_name[: -len(suffix)]
     return archive_name
-
-
-def _listed(paths: list[str]) -> str:
-    rest = f" and {len(paths) - 10} more" if len(paths) > 10 else ""
-    return ", ".join(shown(path) for path in paths[:10]) + rest
 
 
 def _mismatch(where: str, expected: str, found: str) -> ArchiveRefused:

@@ -35,7 +35,7 @@ from mli.types import (
 SCHEMA = "mli.manifest/1"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT_BYTES = 4 * MEBIBYTE
-_SUFFIXES: dict[str, str] = {"onnx": ".onnx", "tflite": ".tflite"}
+_SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "tflite": ".tflite"}
 _PIXELS = 16_384
 _KEYS = (
     "schema",
@@ -153,7 +153,7 @@ class _Reader(Checker):
         manifest = Manifest(
             name=self.get(data, "", "name", self.text, ""),
             version=self.get(data, "", "version", self.text, ""),
-            format=self.get(data, "", "format", self.choice(get_args(Format)), "onnx"),
+            format=self.get(data, "", "format", self.choice(tuple(_SUFFIXES)), "onnx"),
             task=self.get(data, "", "task", self.choice(get_args(Task)), "classification"),
             model=self.get(data, "", "model", self.path, ""),
             labels=self.get(data, "", "labels", self.path, ""),
@@ -182,8 +182,9 @@ class _Reader(Checker):
         kinds = sorted(output.kind for output in manifest.outputs)
         if manifest.task == "classification" and kinds not in (["logits"], ["probabilities"]):
             self.problem("outputs", f"a classifier has one output, probabilities or logits; found {kinds}")
-        if manifest.task == "detection" and kinds != ["boxes", "scores"]:
-            self.problem("outputs", f"a detector has two outputs, scores and boxes; found {kinds}")
+        if manifest.task == "detection" and kinds not in (["boxes", "scores"], ["detections"]):
+            wanted = "a detector has two outputs, scores and boxes, or one, detections"
+            self.problem("outputs", f"{wanted}; found {kinds}")
 
     def text_or_none(self, value: Any, path: str) -> str | None:
         return self.text(value, path)

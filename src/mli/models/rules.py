@@ -5,6 +5,7 @@ The user's page is docs/archives.md; a test keeps both lists the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 from mli.errors import ArchiveRefused
@@ -81,6 +82,12 @@ def shown(name: str | bytes) -> str:
         name = name.decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
     return f"'{text}'" if len(text) <= 200 else f"'{text[:120]}…{text[-60:]}'"
+
+
+def listed(paths: Sequence[str]) -> str:
+    """Up to ten hostile names, and how many more there are."""
+    rest = f" and {len(paths) - 10} more" if len(paths) > 10 else ""
+    return ", ".join(shown(path) for path in paths[:10]) + rest
 
 
 def refusal(archive: str, rule: Rule, found: str, member: str | bytes | None = None) -> ArchiveRefused:

@@ -8,14 +8,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast, get_args
 
 from mli.errors import ModelRefused
-from mli.types import Color, Dtype, InputSpec, ModelSpec, OutputSpec, TensorInfo
+from mli.types import Color, Dtype, InputSpec, ModelSpec, OutputKind, OutputSpec, Task, TensorInfo
 
 if TYPE_CHECKING:
     from mli.config.settings import PreprocessSettings
     from mli.pipeline.estimators.estimator import Estimator
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "gray": 1}
-_CLASSIFIER_KINDS = ("probabilities", "logits")
+_TASK_KINDS: dict[Task, tuple[list[str], ...]] = {
+    "classification": (["probabilities"], ["logits"]),
+    "detection": (["boxes", "scores"], ["detections"]),
+}
+_ROWS: dict[OutputKind, tuple[int, str]] = {"boxes": (4, "[1, boxes, 4]"), "detections": (6, "[1, boxes, 6]")}
+"""Outputs whose last size does not depend on the labels."""
 _NUMBERS = re.compile(r"float(16|32|64)|u?int(8|16|32|64)")
 
 
@@ -124,7 +129,7 @@ def _outputs_from_model(model: ModelSpec, infos: tuple[TensorInfo, ...]) -> tupl
     raise ModelRefused(
         f"{model.model_file}: nothing says what its {len(infos)} outputs mean",
         got=", ".join(f"{info.name!r} {shape_text(info)}" for info in infos),
-        remedy="pack it with `mli model pack … --output NAME=probabilities|logits|scores|boxes`",
+        remedy="pack it with `mli model pack … --output NAME=probabilities|logits|scores|boxes|detections`",
     )
 
 
@@ -147,6 +152,14 @@ def _find(model: ModelSpec, name: str, infos: tuple[TensorInfo, ...]) -> TensorI
 
 
 def _check_labels(model: ModelSpec, outputs: tuple[OutputSpec, ...], infos: tuple[TensorInfo, ...]) -> None:
+    kinds = sorted(output.kind for output in outputs)
+    wanted = _TASK_KINDS[model.task]
+    if kinds not in wanted:
+        raise ModelRefused(
+            f"{model.model_file}: the outputs do not make a {model.task}",
+            expected=" or ".join(" and ".join(kind) for kind in wanted),
+            got=", ".join(kinds),
+        )
     for output in outputs:
         info = _find(model, output.name, infos)
         if not _NUMBERS.fullmatch(info.dtype):
@@ -156,23 +169,16 @@ def _check_labels(model: ModelSpec, outputs: tuple[OutputSpec, ...], infos: tupl
                 got=info.dtype,
             )
         width = output_width(info, each_box=model.task == "detection")
-        if output.kind == "boxes":
-            if width not in (4, None):
+        if output.kind in _ROWS:
+            size, shape = _ROWS[output.kind]
+            if width not in (size, None):
                 raise ModelRefused(
-                    f"{model.model_file}: output {output.name!r} holds no boxes",
-                    expected="[1, boxes, 4]",
+                    f"{model.model_file}: output {output.name!r} holds no {output.kind}",
+                    expected=shape,
                     got=shape_text(info),
                 )
         elif width is not None and width != len(model.labels):
             raise labels_differ(model, output.name, width)
-    kinds = sorted(output.kind for output in outputs)
-    wanted = [["boxes", "scores"]] if model.task == "detection" else [[kind] for kind in _CLASSIFIER_KINDS]
-    if kinds not in wanted:
-        raise ModelRefused(
-            f"{model.model_file}: the outputs do not make a {model.task}",
-            expected=" or ".join(" and ".join(kind) for kind in wanted),
-            got=", ".join(kinds),
-        )
 
 
 def labels_differ(model: ModelSpec, output: str, width: int) -> ModelRefused:

@@ -50,6 +50,17 @@ def test_the_labels_are_found_by_their_name(tmp_path: Path, names: tuple[str, ..
     assert describe(folder(tmp_path, *names), SHA256, "m.zip").labels == ("cat", "dog")
 
 
+def test_an_mxnet_model_is_told_by_its_files(tmp_path: Path) -> None:
+    spec = describe(folder(tmp_path, "I-symbol.json", "I-0003.params", "synset.txt"), SHA256, "inception-bn.zip")
+    assert (spec.name, spec.format, spec.model_file) == ("inception-bn", "mxnet", "I-symbol.json")
+    assert spec.labels == ("cat", "dog")
+
+
+def test_sagemaker_needs_no_labels(tmp_path: Path) -> None:
+    names = ("image-classification-symbol.json", "image-classification-0010.params", "model-shapes.json")
+    assert describe(folder(tmp_path, *names), SHA256, "model.tar.gz").labels == ()
+
+
 @pytest.mark.parametrize(
     ("names", "what", "detail"),
     [
@@ -59,7 +70,9 @@ def test_the_labels_are_found_by_their_name(tmp_path: Path, names: tuple[str, ..
         (("a.onnx", "b.txt", "c.txt"), "2 files that could be its labels", "'b.txt', 'c.txt'"),
         (("a.onnx",), "has no labels", "zip model.zip a.onnx labels.txt"),
         (("a.onnx", "README.txt"), "has no labels", "one label a line"),
-        (("I-symbol.json", "I-0000.params", "synset.txt"), "MXNet", "'I-0000.params', 'I-symbol.json'"),
+        (("I-0000.params", "synset.txt"), "no MXNet symbol files", "'I-0000.params'"),
+        (("I-symbol.json", "synset.txt"), "no parameters", "I-0000.params"),
+        (("I-symbol.json", "I-0000.params"), "has no labels", "zip ARCHIVE.zip synset.txt"),
     ],
 )
 def test_what_is_not_one_model_is_refused_with_the_names(

@@ -89,6 +89,13 @@ SPOILED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "huge number": (lambda v: v["input"].update(scale=[10**400]), "found a number too large"),
     "classifier of boxes": (lambda v: v["outputs"][0].update(kind="boxes"), "a classifier has one output"),
     "detector of logits": (lambda v: v.update(task="detection"), "a detector has two outputs"),
+    "classifier of rows": (lambda v: v["outputs"][0].update(kind="detections"), "a classifier has one output"),
+    "detector of rows and boxes": (
+        lambda v: v.update(
+            task="detection", outputs=[{"name": "a", "kind": "detections"}, {"name": "b", "kind": "boxes"}]
+        ),
+        "or one, detections; found ['boxes', 'detections']",
+    ),
     "no outputs": (lambda v: v.update(outputs=[]), "outputs: expected a list of 1 to 64 values"),
     "empty object": (lambda v: v.update(input={}), "input.height: is missing"),
     "list for object": (lambda v: v.update(input=[]), "input: expected an object, found a list"),

@@ -226,12 +226,26 @@ def test_a_detectors_labels_and_boxes_are_checked(tmp_path: Path) -> None:
     assert "[1, 7, 5]" in text
 
 
+def test_a_detector_of_finished_rows_is_of_six_columns_whatever_its_labels(tmp_path: Path) -> None:
+    rows = (OutputSpec("rows", "detections"),)
+    path = write_onnx_constants(tmp_path / "m.onnx", {"rows": np.zeros((1, 9, 6), np.float32)})
+    for labels in (("face",), ("a", "b", "c", "d", "e", "f", "g")):
+        assert resolved(spec(path, task="detection", outputs=rows, labels=labels)).outputs == rows
+    path = write_onnx_constants(tmp_path / "n.onnx", {"rows": np.zeros((1, 9, 7), np.float32)})
+    text = refusal(spec(path, task="detection", outputs=rows))
+    assert "output 'rows' holds no detections" in text
+    assert "[1, boxes, 6]" in text
+    assert "[1, 9, 7]" in text
+
+
 @pytest.mark.parametrize(
     ("task", "kinds", "wanted"),
     [
-        ("detection", ("scores",), "boxes and scores"),
+        ("detection", ("scores",), "boxes and scores or detections"),
         ("detection", ("scores", "scores"), "boxes and scores"),
+        ("detection", ("detections", "scores"), "boxes and scores or detections"),
         ("classification", ("scores",), "probabilities or logits"),
+        ("classification", ("detections",), "probabilities or logits"),
         ("classification", ("logits", "logits"), "probabilities or logits"),
     ],
 )

@@ -41,6 +41,10 @@ class Attributes:
     def __contains__(self, name: str) -> bool:
         return self._values.get(name, "None") != "None"
 
+    def says_none(self, name: str) -> bool:
+        """Whether the file says None, where that is other than MXNet's default."""
+        return self._values.get(name) == "None"
+
     def text(self, name: str, default: str, choices: Sequence[str] = ()) -> str:
         value = self._values[name] if name in self else default
         if choices and value not in choices:

@@ -16,8 +16,11 @@ from mli.models.mxnet.operators import OPERATORS
 from mli.models.mxnet.operators.outputs import LABEL_INPUTS
 from mli.models.mxnet.params import Params
 from mli.models.mxnet.symbol import Entry, Node, Symbol
+from mli.models.rules import listed, shown
 
 _SHOWN = 20
+_HIDDEN_OUTPUTS = ("_contrib_box_nms", "_contrib_box_non_maximum_suppression")
+"""Operators with outputs that only training sees; MXNet numbers the others' names all the same."""
 
 
 class ShapesRefused(ModelRefused):
@@ -31,11 +34,13 @@ class Translation:
     Attributes:
         outputs: the chosen outputs, under MXNet's names.
         operators: how often each MXNet operator was translated, by name.
+        values: every output of every node.
     """
 
     graph: GraphBuilder
     outputs: tuple[Tensor, ...]
     operators: tuple[tuple[str, int], ...]
+    values: Mapping[Entry, Tensor]
 
     def save(self, folder: Path) -> Path:
         """Write ``model.onnx`` and ``model.onnx.data`` into an existing folder."""
@@ -131,10 +136,10 @@ def check_parameters(symbol: Symbol, params: Params, used: Iterable[int], inputs
     raise ModelRefused(
         "The parameters file does not belong to the symbol file.",
         where=params.file_name,
-        expected=f"values for {listed_names(missing)}, which {symbol.file_name} needs",
+        expected=f"values for {listed(missing)}, which {symbol.file_name} needs",
         got=f"{len(params.arrays)} arrays without them"
-        + (f"; {listed_names(surplus)} belong to no variable" if surplus else "")
-        + (f"; nearest to {missing[0]}: {near[0]}" if near else ""),
+        + (f"; {listed(surplus)} belong to no variable" if surplus else "")
+        + (f"; the nearest to {shown(missing[0])} is {shown(near[0])}" if near else ""),
         remedy="put the .params file of the same training run beside the symbol file",
     )
 
@@ -162,7 +167,7 @@ class _Translator:
             operators = (entry for entry in self._values if not self._symbol.nodes[entry.node].is_variable)
             wanted += [entry for entry in operators if entry not in wanted]
         outputs = tuple(self._output(entry) for entry in dict.fromkeys(wanted))
-        return Translation(self._graph, outputs, tuple(sorted(count.items())))
+        return Translation(self._graph, outputs, tuple(sorted(count.items())), self._values)
 
     def _variable(self, node: Node) -> Tensor:
         if node.name in self._inputs:
@@ -193,7 +198,7 @@ class _Translator:
         if entry not in self._values:
             source = self._symbol.nodes[entry.node]
             raise ModelRefused(
-                f"The network's node {node.name} ({node.op}) uses output {entry.output} of {source.name}.",
+                f"Node {node.name} ({node.op}) of the MXNet network uses output {entry.output} of {source.name}.",
                 where=self._symbol.file_name,
                 expected=f"an output that {source.name} ({source.op or 'a variable'}) has when it predicts",
             )
@@ -217,30 +222,30 @@ class _Translator:
         kind = ShapesRefused if isinstance(problem, ShapeProblem) else ModelRefused
         given = ", ".join(f"{tensor.name} {shape_text(tensor.shape)}" for tensor in inputs)
         return kind(
-            f"The network's node {node.name} ({node.op}) cannot be translated: {problem}.",
+            f"Node {node.name} ({node.op}) of the MXNet network cannot be translated: {problem}.",
             where=f"{self._symbol.file_name}, node {node.name} of {given or 'nothing'}",
-            expected=problem.expected,
-            got=problem.found,
+            expected=_safe(problem.expected),
+            got=_safe(problem.found),
             remedy="check that symbol and parameters are of one network, and its input size (--size)"
             if kind is ShapesRefused
             else "convert this network to ONNX where it was trained",
         )
 
 
+def _safe(text: str | None) -> str | None:
+    """A text that may hold a part of the file, safe on a terminal."""
+    return None if text is None else shown(text)[1:-1]
+
+
 def _output_name(node: Node, index: int, count: int) -> str:
     """As MXNet's ``list_outputs`` calls it."""
     if node.is_variable:
         return f"{node.name}_output"
-    return f"{node.name}_output" if count == 1 else f"{node.name}_output{index}"
+    single = count == 1 and node.op not in _HIDDEN_OUTPUTS
+    return f"{node.name}_output" if single else f"{node.name}_output{index}"
 
 
 def _input_names(symbol: Symbol, node: Node) -> str:
     names = [symbol.nodes[entry.node].name for entry in node.inputs[:8]]
     more = f" and {len(node.inputs) - 8} more" if len(node.inputs) > 8 else ""
     return (", ".join(names) or "nothing") + more
-
-
-def listed_names(names: Sequence[str]) -> str:
-    """Up to ten names, and how many more there are."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more

@@ -24,7 +24,11 @@ class Decoder(Protocol):
 
 
 def make_decoder(model: ModelSpec, io: ModelIo, *, top: int, min_confidence: float) -> Decoder:
-    """The decoder for a model's task."""
+    """The decoder for a model's task and the kind of its outputs."""
+    if io.outputs[0].kind == "detections":
+        from mli.pipeline.decoders.detection_rows import DetectionRowsDecoder
+
+        return DetectionRowsDecoder(model, io, top=top, min_confidence=min_confidence)
     if model.task == "detection":
         from mli.pipeline.decoders.detection import DetectionDecoder
 

@@ -60,7 +60,7 @@ class DetectionDecoder:
         kept = suppress(boxes[candidates], OVERLAP)
         label = self._model.labels[index]
         return [
-            Prediction(label, index, float(scores[candidate]), _in_frame(boxes[candidate], placement))
+            Prediction(label, index, float(scores[candidate]), in_frame(boxes[candidate], placement))
             for candidate in candidates[kept]
         ]
 
@@ -87,7 +87,8 @@ def suppress(boxes: NDArray[np.float32], overlap: float) -> list[int]:
     return kept
 
 
-def _in_frame(box: NDArray[np.float32], placement: Placement) -> Box:
+def in_frame(box: NDArray[np.float32], placement: Placement) -> Box:
+    """A box (4,) of the model's input, left, top, right, bottom, as part of the frame; cut at its edges."""
     left, right = ((float(box[i]) - placement.left) / placement.width for i in (0, 2))
     top, bottom = ((float(box[i]) - placement.top) / placement.height for i in (1, 3))
     return Box(*(min(1.0, max(0.0, edge)) for edge in (left, top, right, bottom)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,29 +16,23 @@ from mli.types import TensorInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 _DTYPES = {"float": "float32", "double": "float64"}
 _ERRORS_ONLY = 3
 
 
 class OnnxEstimator:
-    """One inference session; onnxruntime allows concurrent runs of it."""
+    """One inference session; onnxruntime allows concurrent runs of it.
 
-    def __init__(self, path: str, *, threads: int, capacity: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Idle threads must not spin: the core, the decoder and other pipelines need this CPU.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        name = Path(path).name
-        check_external_data(Path(path))
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelRefused(
-                f"{name}: onnxruntime {onnxruntime.__version__} cannot load this model",
-                got=_first_line(error),
-            ) from error
+    Args:
+        path: the ONNX file.
+        compiled_file: onnxruntime's own copy of it for this processor, which takes less memory.
+    """
+
+    def __init__(self, path: str, *, threads: int, capacity: int, compiled_file: str | None = None) -> None:
+        session = None if compiled_file is None else _load_compiled(compiled_file, threads)
+        self._session = session or _load(path, threads)
         self.backend = f"onnxruntime {onnxruntime.__version__}"
         self.inputs = tuple(_info(node) for node in self._session.get_inputs())
         self.outputs = tuple(_info(node) for node in self._session.get_outputs())
@@ -53,6 +48,40 @@ class OnnxEstimator:
 
     def close(self) -> None:
         del self._session
+
+
+def _load_compiled(path: str, threads: int) -> Any:
+    """A session, None where onnxruntime cannot load its own copy.
+
+    It is loaded by its path: given as bytes, ``session.use_ort_model_bytes_directly`` makes onnxruntime read a
+    temporary of its Python binding after that is gone.
+    """
+    try:
+        return onnxruntime.InferenceSession(path, _options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - the ONNX file itself is there, and tells what is wrong if it is
+        log.warning("%s cannot be loaded, the model runs without it: %s", path, _first_line(error))
+        return None
+
+
+def _load(path: str, threads: int) -> Any:
+    check_external_data(Path(path))
+    try:
+        return onnxruntime.InferenceSession(path, _options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelRefused(
+            f"{Path(path).name}: onnxruntime {onnxruntime.__version__} cannot load this model",
+            got=_first_line(error),
+        ) from error
+
+
+def _options(threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads must not spin: the core, the decoder and other pipelines need this CPU.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def _info(node: Any) -> TensorInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def open_estimator(model: ModelSpec, wanted: str = "auto", *, threads: int = 0, 
     capacity = streams if parallel else 1
     each = threads or max(1, cores // capacity)
     try:
-        kind = _estimator_class(backend)
+        kind = _estimator_class(backend, model)
     except ImportError as error:
         raise StopError(
             f"the backend {backend.name} is installed, but this system cannot load it",
@@ -85,11 +86,11 @@ def open_estimator(model: ModelSpec, wanted: str = "auto", *, threads: int = 0, 
     return kind(path, threads=each, capacity=capacity)
 
 
-def _estimator_class(backend: Backend) -> Callable[..., Estimator]:
+def _estimator_class(backend: Backend, model: ModelSpec) -> Callable[..., Estimator]:
     if backend.name == "onnxruntime":
         from mli.pipeline.estimators.onnx import OnnxEstimator
 
-        return OnnxEstimator
+        return functools.partial(OnnxEstimator, compiled_file=model.compiled_file)
     from mli.pipeline.estimators.tflite import LiteRtEstimator
 
     return LiteRtEstimator

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.fixtures.mxnet_files import (
     MAGICS,
     ParamsFormat,
@@ -35,7 +37,7 @@ def refusal(data: bytes) -> ModelRefused:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_every_format_gives_names_shapes_and_values(format_: ParamsFormat) -> None:
-    arrays = {"fc_weight": WEIGHT, "bn_moving_mean": np.float32([1.5, -2.0])}
+    arrays: dict[str, NDArray[Any]] = {"fc_weight": WEIGHT, "bn_moving_mean": np.array([1.5, -2.0], np.float32)}
     found = parsed(params_bytes(arrays, format_)).arrays
     assert set(found) == {"fc_weight", "bn_moving_mean"}
     for name, array in arrays.items():
@@ -53,7 +55,7 @@ def test_floating_point_numbers_become_float32(dtype: str) -> None:
 
 
 def test_bfloat16_becomes_float32() -> None:
-    values = np.float32([1.0, -2.5, 0.15625])
+    values = np.array([1.0, -2.5, 0.15625], np.float32)
     bits = (values.view(np.uint32) >> 16).astype(np.uint16)
     (array,) = parsed(params_bytes({"w": bits})).arrays.values()
     assert array.stored_dtype == "bfloat16"

@@ -6,6 +6,7 @@ from mli.models.mxnet.call import Table, Translate
 from mli.models.mxnet.operators import (
     activations,
     arithmetic,
+    constants,
     convolution,
     detection,
     normalization,
@@ -25,6 +26,7 @@ _FAMILIES: tuple[Table, ...] = (
     outputs.OPERATORS,
     resizing.OPERATORS,
     shaping.OPERATORS,
+    constants.OPERATORS,
     selection.OPERATORS,
     arithmetic.OPERATORS,
     reductions.OPERATORS,

@@ -26,12 +26,10 @@ def softmax_output(call: Call) -> Tensor:
 
 
 def softmax_activation(call: Call) -> Tensor:
-    """SoftmaxActivation: over all but the first axis (instance), or over axis 1 (channel)."""
+    """SoftmaxActivation: over the last axis (instance; MXNet's documentation says otherwise), or axis 1 (channel)."""
     data = call.input(0, "data")
-    if call.attributes.text("mode", "instance", ("instance", "channel")) == "channel":
-        return _softmax(call, data, 1)
-    flat = call.reshape(data, (data.shape[0], math.prod(data.shape[1:])))
-    return call.reshape(_softmax(call, flat, 1), data.shape)
+    channel = call.attributes.text("mode", "instance", ("instance", "channel")) == "channel"
+    return _softmax(call, data, 1 if channel else -1)
 
 
 def softmax(call: Call) -> Tensor:
@@ -74,9 +72,9 @@ OPERATORS: Table = {
     "SoftmaxOutput": softmax_output,
     "Softmax": softmax_output,
     "SoftmaxActivation": softmax_activation,
-    "softmax": softmax,
+    **dict.fromkeys(("softmax", "_npx_softmax"), softmax),
     "softmin": softmin,
-    "log_softmax": log_softmax,
+    **dict.fromkeys(("log_softmax", "_npx_log_softmax"), log_softmax),
     "LogisticRegressionOutput": logistic_regression_output,
     "LinearRegressionOutput": identity,
     "MAERegressionOutput": identity,

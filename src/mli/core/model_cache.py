@@ -1,0 +1,185 @@
+"""What was made of one model: ``<root>/cache/<sha256>/<key>/``, each there whole or not at all.
+
+A key's folder holds ``files/`` and beside it ``report.json``: their digests, and what their maker said of them. What
+does not agree with its digests is made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from mli.errors import MliError, ModelRefused, RetryError, StopError
+from mli.models.members import DEFAULT_LIMITS, Member
+from mli.models.staging import remove_stale, staging_folder, sync_directory, write_durably
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Make = Callable[[Path], dict[str, Any]]
+"""Fills the given empty folder, and gives its report: JSON values."""
+Check = Callable[[Path, tuple[Member, ...], dict[str, Any]], T]
+"""Says what the files in a folder are, with their report; raises where they are not what they should be."""
+
+SPARE_DISK_BYTES = DEFAULT_LIMITS.spare_disk_bytes
+_SCHEMA = "mli.cache/1"
+_REPORT_LIMIT_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Cached(Generic[T]):
+    """One key's content.
+
+    Attributes:
+        value: what ``check`` said of its files.
+        is_new: it was made just now.
+    """
+
+    value: T
+    is_new: bool
+
+
+class ModelCache:
+    """One model's folder; several processes may share it, and one at a time makes something.
+
+    Raises:
+        StopError: there cannot be such a folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StopError(
+                "the cache of models cannot be used", where=str(self.folder), expected="a folder", got=error.strerror
+            ) from error
+
+    def get(self, key: str, size_bytes: int, make: Make, check: Check[T]) -> Cached[T]:
+        """The content of ``key``, made first where it is not there or not intact.
+
+        What else there is of the same kind (the part of a key before its first ``-``) was made by or for something
+        that is no longer here; it is removed.
+
+        Args:
+            size_bytes: about as much will be made; nothing is begun without room for it.
+
+        Raises:
+            MliError: as ``make`` and ``check`` do; nothing is kept then.
+            RetryError: no room on the disk, or it failed.
+        """
+        try:
+            with self._lock():
+                remove_stale(self.folder)
+                found = self._find(key, check)
+                if found is None:
+                    self._check_room(size_bytes)
+                    self._make(key, make, check)
+                    found = self._find(key, check, is_new=True)
+                if found is None:
+                    raise OSError("it is not what was just written")
+                self._remove_others(key)
+                return found
+        except OSError as error:
+            raise RetryError(
+                "the cache of models cannot be written",
+                where=str(self.folder),
+                got=str(error),
+                remedy="check the disk, its free space and the folder's permissions, then start again",
+            ) from error
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """The kernel frees the lock of a dead process."""
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _find(self, key: str, check: Check[T], *, is_new: bool = False) -> Cached[T] | None:
+        folder = self.folder / key
+        if not folder.exists():
+            return None
+        try:
+            with (folder / "report.json").open("rb") as file:
+                record = json.loads(file.read(_REPORT_LIMIT_BYTES))
+            members = _members(folder / "files")
+            if record != _record(members, record["report"]):
+                raise ValueError("its files are not those that were written")
+            return Cached(check(folder / "files", members, record["report"]), is_new)
+        except (OSError, ValueError, KeyError, TypeError, MliError) as error:
+            log.warning("%s is damaged and is made anew: %s", folder, error)
+            return None
+
+    def _check_room(self, size_bytes: int) -> None:
+        """What is made here is a convenience or can be made later; the spool on the same disk must go on."""
+        free = shutil.disk_usage(self.folder).free
+        if free < size_bytes + SPARE_DISK_BYTES:
+            raise RetryError(
+                "there is no room on the disk for what is made of the model",
+                where=str(self.folder),
+                expected=f"{size_bytes} free bytes, and {SPARE_DISK_BYTES} that stay free",
+                got=f"{free} free bytes",
+                remedy="free some space, then start again",
+            )
+
+    def _make(self, key: str, make: Make, check: Check[T]) -> None:
+        with staging_folder(self.folder) as staging:
+            files = staging / "made" / "files"
+            files.mkdir(parents=True)
+            report = make(files)
+            members = _members(files, sync=True)
+            check(files, members, report)
+            record = json.dumps(_record(members, report), indent=2) + "\n"
+            write_durably(files.parent / "report.json", record.encode())
+            target = self.folder / key
+            if target.exists():
+                target.rename(staging / "damaged")
+            files.parent.rename(target)
+            sync_directory(self.folder)
+
+    def _remove_others(self, key: str) -> None:
+        for path in self.folder.glob(f"{key.partition('-')[0]}-*"):
+            if path.name != key:
+                shutil.rmtree(path)
+                log.info("removed %s, which is out of date", path)
+
+
+def _members(folder: Path, *, sync: bool = False) -> tuple[Member, ...]:
+    """All files with their digests; ``sync`` makes them, and their names, survive a power cut."""
+    members = []
+    for path in sorted(folder.rglob("*")):
+        kind = path.lstat().st_mode
+        if stat.S_ISDIR(kind):
+            if sync:
+                sync_directory(path)
+            continue
+        if not stat.S_ISREG(kind):
+            raise ModelRefused("what was made of the model is no plain file", where=str(path))
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            members.append(Member(str(path.relative_to(folder)), os.fstat(file.fileno()).st_size, digest))
+            if sync:
+                os.fsync(file.fileno())
+    if sync:
+        sync_directory(folder)
+    return tuple(members)
+
+
+def _record(members: tuple[Member, ...], report: dict[str, Any]) -> dict[str, Any]:
+    """What ``report.json`` holds; its own digest is for a flipped bit in the report."""
+    files = {member.path: {"sha256": member.sha256, "bytes": member.size_bytes} for member in members}
+    digest = hashlib.sha256(json.dumps([files, report], sort_keys=True).encode()).hexdigest()
+    return {"schema": _SCHEMA, "sha256": digest, "files": files, "report": report}

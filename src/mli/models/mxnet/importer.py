@@ -1,0 +1,247 @@
+"""An MXNet archive's files to a native model: ``model.onnx``, its weights, its labels and a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mli.errors import ModelRefused
+from mli.models.contents import labels_file
+from mli.models.labels import read_labels
+from mli.models.manifest import MANIFEST_NAME, Manifest
+from mli.models.members import CHUNK_BYTES, Member
+from mli.models.mxnet.archive_files import MxnetFiles, find_mxnet
+from mli.models.mxnet.attributes import OperatorProblem
+from mli.models.mxnet.building import MODEL_NAME, WEIGHTS_NAME, Tensor
+from mli.models.mxnet.detection_head import join_heads
+from mli.models.mxnet.import_request import ImportOptions, ImportReport
+from mli.models.mxnet.inputs import ImageInput, StatedSize, candidates, class_count, find_image_input, stated_size
+from mli.models.mxnet.meaning import Meaning, find_meaning, predicting_heads
+from mli.models.mxnet.params import Params, read_params
+from mli.models.mxnet.symbol import Entry, Symbol, read_symbol
+from mli.models.mxnet.translate import ShapesRefused, Translation, translate
+from mli.models.rules import shown
+from mli.types import InputSpec, OutputSpec
+
+LABELS_NAME = "labels.txt"
+_TRIES_OF_ONE_ERROR = 4
+_BACKGROUND = ("background", "__background__", "_background_", "bg")
+
+
+def import_model(directory: Path, out: Path, options: ImportOptions) -> ImportReport:
+    """Import the MXNet model of extracted files into the empty folder ``out``.
+
+    Raises:
+        ArchiveRefused: the files are not one MXNet model with its labels.
+        ModelRefused: the model cannot be read or translated, or does not fit its labels.
+    """
+    return _Import(directory, options).run(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A translation with an input size and a rounding of pooling for which all shapes fit."""
+
+    translation: Translation
+    meaning: Meaning
+    width: int
+    height: int
+    round_up: bool
+
+
+class _Import:
+    def __init__(self, directory: Path, options: ImportOptions) -> None:
+        self._directory = directory
+        self._options = options
+        self._notes: list[str] = []
+        self._warnings: list[str] = []
+        paths = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+        self._files: MxnetFiles = find_mxnet(paths, options.name, options.epoch)
+        self._labels_name, self._labels = self._read_labels(paths)
+        self._symbol: Symbol = read_symbol(directory / self._files.symbol)
+        self._params: Params = read_params(directory / self._files.params)
+
+    def run(self, out: Path) -> ImportReport:
+        self._tell_files()
+        heads, training = predicting_heads(self._symbol, self._params)
+        if training:
+            self._notes.append(f"outputs that only training needs are left out: {', '.join(training)}")
+        image = find_image_input(self._symbol, self._params, heads)
+        fit = self._fit(image, heads)
+        labels = self._fitting_labels(fit.meaning)
+        outputs, graph = self._outputs(fit), fit.translation.graph
+        graph.save(out, outputs)
+        (out / LABELS_NAME).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        manifest = self._manifest(image, fit, outputs)
+        files = tuple(_member(out / name) for name in (LABELS_NAME, MODEL_NAME, WEIGHTS_NAME))
+        (out / MANIFEST_NAME).write_bytes(replace(manifest, files=files).to_bytes())
+        return ImportReport(
+            self._files.symbol,
+            self._files.params,
+            self._symbol.version,
+            tuple(self._notes),
+            tuple(self._warnings),
+            fit.translation.operators,
+        )
+
+    def _tell_files(self) -> None:
+        files = self._files
+        epoch = "" if files.epoch is None else f" (epoch {files.epoch})"
+        others = f"; not epoch {', '.join(map(str, files.other_epochs))}" if files.other_epochs else ""
+        kind = "" if files.kind == "mxnet" else f", {files.kind}"
+        self._notes.append(f"{files.symbol} of MXNet {self._symbol.version}{kind}, {files.params}{epoch}{others}")
+
+    # --- labels ----------------------------------------------------------------------------------------------
+
+    def _read_labels(self, paths: list[str]) -> tuple[str, tuple[str, ...] | None]:
+        if self._options.labels is not None:
+            path = Path(self._options.labels)
+            return path.name, read_labels(path)
+        name = labels_file(paths, self._options.name, self._files.symbol, needed=self._files.kind == "mxnet")
+        if name is None:
+            return "", None
+        return name, read_labels(self._directory / name)
+
+    def _fitting_labels(self, meaning: Meaning) -> tuple[str, ...]:
+        count = meaning.count or class_count(self._directory, self._files)
+        labels = self._labels
+        if labels is None:
+            if count is None:
+                raise self._labels_refused("one label a line, one for each class", "no labels file")
+            self._warnings.append(
+                f"the archive has no labels: its {count} classes are called 0 to {count - 1}; "
+                "name them with `mli model import ARCHIVE --labels labels.txt -o X.zip`"
+            )
+            return tuple(str(index) for index in range(count))
+        surplus = meaning.task == "detection" and count is not None and len(labels) == count + 1
+        if surplus and labels[0].lower() in _BACKGROUND:
+            self._notes.append(f"the first label, {shown(labels[0])}, is the background and is left out")
+            return labels[1:]
+        if count is not None and len(labels) != count:
+            raise self._labels_refused(
+                f"{count} lines, one for each class of {self._files.symbol}", f"{len(labels)} lines"
+            )
+        return labels
+
+    def _labels_refused(self, expected: str, found: str) -> ModelRefused:
+        return ModelRefused(
+            "The MXNet model and its labels do not belong together.",
+            where=self._labels_name or self._options.name,
+            expected=expected,
+            got=found,
+            remedy="put the synset.txt of the training data beside the model, or give it with --labels",
+        )
+
+    # --- size, rounding, meaning -----------------------------------------------------------------------------
+
+    def _fit(self, image: ImageInput, heads: tuple[Entry, ...]) -> _Fit:
+        """The first size and rounding with which all shapes fit.
+
+        Raises:
+            ShapesRefused: none does; the error is that of the first try.
+        """
+        stated = self._stated(image)
+        refusals: list[ShapesRefused] = []
+        for width, height, round_up in self._tries(image, stated):
+            try:
+                fit = self._try(image, heads, width, height, round_up)
+            except ShapesRefused as error:
+                refusals.append(error)
+                if len(refusals) == _TRIES_OF_ONE_ERROR and len({str(refusal) for refusal in refusals}) == 1:
+                    break  # neither size nor rounding makes a difference to it
+            else:
+                self._tell_fit(image, fit, stated, refusals)
+                return fit
+        raise refusals[0]
+
+    def _tries(self, image: ImageInput, stated: StatedSize | None) -> Iterator[tuple[int, int, bool]]:
+        """Sizes and roundings in the order of their likelihood: down as MXNet 1.x, up as before it had a convention.
+
+        A file of MXNet 0.8 or older may well mean up. Later ones do only where they were saved again from such a
+        file: every usual size is tried with rounding down before.
+        """
+        pooling = [node for node in self._symbol.nodes if node.op in ("Pooling", "Pooling_v1")]
+        silent = any("pooling_convention" not in node.attributes for node in pooling)
+        sizes = [(stated.width, stated.height)] if stated else [(side, side) for side in candidates(image.channels)]
+        if not silent:
+            yield from ((*size, False) for size in sizes)
+        elif self._symbol.old_style:
+            yield from ((*size, round_up) for size in sizes for round_up in (False, True))
+        else:
+            yield from ((*size, round_up) for round_up in (False, True) for size in sizes)
+
+    def _stated(self, image: ImageInput) -> StatedSize | None:
+        if self._options.size is not None:
+            return StatedSize(*self._options.size, "as asked for")
+        return stated_size(self._directory, self._files, self._symbol, image.name)
+
+    def _try(self, image: ImageInput, heads: tuple[Entry, ...], width: int, height: int, round_up: bool) -> _Fit:
+        shapes = {image.name: image.shape(width, height)}
+        translation = translate(self._symbol, self._params, shapes, heads=heads, round_up=round_up)
+        count = None if self._labels is None else len(self._labels)
+        meaning = find_meaning(self._symbol, translation, heads, count)
+        if meaning.heads != heads:
+            translation = translate(self._symbol, self._params, shapes, heads=meaning.heads, round_up=round_up)
+        return _Fit(translation, meaning, width, height, round_up)
+
+    def _tell_fit(
+        self, image: ImageInput, fit: _Fit, stated: StatedSize | None, refusals: Sequence[ShapesRefused]
+    ) -> None:
+        color = "gray" if image.channels == 1 else "RGB"
+        reason = stated.source if stated else "not said in the archive; with it all shapes fit"
+        self._notes.append(f"input {image.name}: {fit.width} x {fit.height} {color}, 0-255 ({reason})")
+        if fit.round_up:
+            cause = refusals[0]
+            self._notes.append(
+                "pooling rounds up: the file predates MXNet's convention (down), which its shapes do not fit: "
+                f"{cause.what.rstrip('.')}: {cause.got}"
+            )
+        elif self._symbol.old_style and any(node.op == "Pooling" for node in self._symbol.nodes):
+            self._notes.append("pooling rounds down, as MXNet 1.x reads this old file: its shapes fit")
+        self._notes.append(f"output: {fit.meaning.note}")
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def _outputs(self, fit: _Fit) -> tuple[Tensor, ...]:
+        tensors = fit.translation.outputs
+        if len(tensors) == 3:
+            try:
+                return (join_heads(fit.translation.graph, *tensors, fit.width, fit.height),)
+            except OperatorProblem as problem:
+                raise ModelRefused(
+                    "The outputs of the MXNet network are not a detector's ids, scores and boxes.",
+                    where=self._symbol.file_name,
+                    expected=problem.expected,
+                    got=problem.found,
+                ) from problem
+        return tensors
+
+    def _manifest(self, image: ImageInput, fit: _Fit, outputs: tuple[Tensor, ...]) -> Manifest:
+        return Manifest(
+            name=self._options.name,
+            version=self._options.version,
+            format="onnx",
+            task=fit.meaning.task,
+            model=MODEL_NAME,
+            labels=LABELS_NAME,
+            input=InputSpec(
+                name=image.name,
+                width=fit.width,
+                height=fit.height,
+                layout="NHWC" if image.channels_last else "NCHW",
+                color="gray" if image.channels == 1 else "RGB",
+            ),
+            outputs=tuple(OutputSpec(tensor.name, fit.meaning.kind) for tensor in outputs),
+            description=f"imported from {self._files.symbol} and {self._files.params}",
+        )
+
+
+def _member(path: Path) -> Member:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return Member(path.name, size, digest.hexdigest())
