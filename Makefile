@@ -2,15 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src tests tools benchmarks
+SOURCES := src tests tools benchmarks conformance
+MXNET_VENV := .venv-mxnet
+ORACLE_PYTHON ?= $(PYTHON)
 
-.PHONY: help demo test lint format bench packages constraints clean
+.PHONY: help demo test lint format bench conformance packages constraints clean
 
 help:
 	@echo "make demo   see it work: camera, model, broker and a rule, all on this machine"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff, mypy"
 	@echo "make bench  measure speed and memory (benchmarks/RESULTS.md)"
+	@echo "make conformance  compare networks and operators with MXNet (docs/mxnet.md)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -38,6 +41,18 @@ format: $(VENV)/.ready
 bench: $(VENV)/.ready packages
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# MXNet is the oracle, in a venv of its own: it needs an old numpy, and nothing else here knows of it.
+$(MXNET_VENV)/.ready: Makefile
+	@$(ORACLE_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' || \
+	  { echo "MXNet's numpy needs Python 3.10 or 3.11; try: make ORACLE_PYTHON=python3.11 conformance"; exit 1; }
+	@echo "Setting up $(MXNET_VENV) (about a minute, once) ..."
+	@$(ORACLE_PYTHON) -m venv $(MXNET_VENV)
+	@$(MXNET_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mxnet==1.9.1 numpy==1.23.5
+	@touch $@
+
+conformance: $(VENV)/.ready $(MXNET_VENV)/.ready
+	$(BIN)/python -m conformance $(ARGS)
+
 packages:
 	@tools/install-packages
 
@@ -45,4 +60,4 @@ constraints:
 	tools/pin $(PYTHON)
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MXNET_VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.compare import FULL, QUICK, Effort, compare
-from benchmarks.contenders import make_case
+from benchmarks.contenders import MXNET_PYTHON, make_case
+from benchmarks.inception_bn import make_archive
 from benchmarks.spool_speed import disk_rate, socket_rate, spool_rate
 from benchmarks.start_speed import MLI, first_line_s, help_s
 
@@ -58,9 +59,10 @@ def measure(effort: Effort, folder: Path) -> dict[str, Any]:
     left_out: list[str] = []
     machine = _machine()
     cases = []
-    for name, title, archive, images in _cases(folder, left_out):
+    for name, title, archive, images, part in _cases(folder, left_out):
         say(title)
-        cases.append({**compare(make_case(name, archive, images, folder), effort, say), "title": title})
+        case = make_case(name, archive, images, folder)
+        cases.append({**compare(case, effort.times(part), say), "title": title})
     for why in left_out:
         say(f"left out: {why}")
     return {
@@ -73,10 +75,11 @@ def measure(effort: Effort, folder: Path) -> dict[str, Any]:
     }
 
 
-def _cases(folder: Path, left_out: list[str]) -> list[tuple[str, str, Path, Path]]:
+def _cases(folder: Path, left_out: list[str]) -> list[tuple[str, str, Path, Path, float]]:
+    """Name, title, archive, images, and the part of the usual number of frames that is enough."""
     cases = []
     if DEMO.exists() and BELT.is_dir():
-        cases.append(("demo", "Demo model (onnxruntime), examples/belt, 320 × 240 JPEG", DEMO, BELT))
+        cases.append(("demo", "Demo model (onnxruntime), examples/belt, 320 × 240 JPEG", DEMO, BELT, 1.0))
     else:
         left_out.append("the demo model; src/mli/assets/recycling.zip or examples/belt is not there")
     models = DATA / "mobilenet-tflite"
@@ -90,7 +93,14 @@ def _cases(folder: Path, left_out: list[str]) -> list[tuple[str, str, Path, Path
         command = [*MLI, "model", "pack", *parts, "-o", str(archive)]
         subprocess.run(command, check=True, capture_output=True)
         title = "MobileNet v1 0.25 128, 8 bits (litert), six photos of 0.2 to 1.6 megapixels"
-        cases.append(("mobilenet", title, archive, DATA / "photos"))
+        cases.append(("mobilenet", title, archive, DATA / "photos", 1.0))
+    if not MXNET_PYTHON.exists():
+        left_out.append("Inception-BN and MXNet; MXNet is not set up: make .venv-mxnet/.ready")
+    elif not (DATA / "photos").is_dir():
+        left_out.append("Inception-BN and MXNet; the photos are not in this repository, and not beside it")
+    else:
+        title = "Inception-BN 224 of an MXNet archive (onnxruntime), six photos of 0.2 to 1.6 megapixels"
+        cases.append(("inception-bn", title, make_archive(folder), DATA / "photos", 0.15))
     return cases
 
 

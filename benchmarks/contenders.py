@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,15 @@ from benchmarks.processes import (
     pss_mb,
     wait_for_end,
 )
+from mli.core.preparing import prepare
 from mli.core.proving import Prover
+from mli.core.root import Root
 from mli.models.repository import Repository
 from mli.pipeline.sources.images import list_images
 
 POLL_S = 0.05
+LOOP = Path(__file__).with_name("hand_written_loop.py")
+MXNET_PYTHON = Path(__file__).resolve().parents[1] / ".venv-mxnet" / "bin" / "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,27 @@ class Case:
         archive: what mli runs.
         images: folder of what is predicted, over and over.
         job: the same for the hand-written loop, which knows no archives.
+        symbol: MXNet's symbol file of the model, where it is one of MXNet's.
     """
 
     name: str
     archive: Path
     images: Path
     job: dict[str, Any]
+    symbol: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One way to run the hand-written loop.
+
+    Attributes:
+        threads: of its runtime; 0 is the runtime's default.
+        mxnet: on MXNet instead of the backend that mli uses.
+    """
+
+    threads: int = 0
+    mxnet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,10 @@ class Plan:
     warm_up: int
     frames: int
     interval_s: float = 0.0
+
+    def times(self, part: float) -> Plan:
+        """The same with another number of frames."""
+        return replace(self, warm_up=max(5, round(part * self.warm_up)), frames=max(20, round(part * self.frames)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +111,8 @@ def make_case(name: str, archive: Path, images: Path, folder: Path) -> Case:
     Raises:
         ValueError: a model that the loop was not written for.
     """
-    spec = Repository(folder / name).install(archive, None)
+    installed = Repository(folder / name).install(archive, None)
+    spec = prepare(installed, Root(folder / name), "auto", lambda _: None)
     prover = Prover(spec)
     wanted, output = prover.io.input, prover.io.outputs[0]
     if spec.task != "classification" or wanted.resize != "stretch" or wanted.color != "RGB":
@@ -108,15 +133,17 @@ def make_case(name: str, archive: Path, images: Path, folder: Path) -> Case:
         "output_scale": quantization.scale if quantization else 1.0,
         "output_zero": quantization.zero_point if quantization else 0,
     }
-    return Case(name, archive, images, job)
+    symbol = Path(installed.directory) / installed.model_file if installed.format == "mxnet" else None
+    return Case(name, archive, images, job, symbol)
 
 
-def run_loop(case: Case, plan: Plan, broker: Broker, folder: Path, threads: int) -> Run:
+def run_loop(case: Case, plan: Plan, broker: Broker, folder: Path, loop: Loop) -> Run:
     """Measure the hand-written loop."""
     topic = "bench/loop"
     job = {
         **case.job,
-        "threads": threads,
+        "model": str(case.symbol) if loop.mxnet else case.job["model"],
+        "threads": loop.threads,
         "port": broker.port,
         "topic": topic,
         "interval_s": plan.interval_s,
@@ -124,8 +151,10 @@ def run_loop(case: Case, plan: Plan, broker: Broker, folder: Path, threads: int)
         "frames": plan.warm_up + plan.frames + max(10, plan.frames // 20),
     }
     arrivals = Arrivals(broker, topic, folder)
-    command = [sys.executable, "-m", "benchmarks.hand_written_loop", json.dumps(job)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    python = str(MXNET_PYTHON) if loop.mxnet else sys.executable
+    environment = {**os.environ, "OMP_NUM_THREADS": str(loop.threads)} if loop.mxnet else None
+    command = [python, str(LOOP), json.dumps(job)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         watched = _watch(arrivals, plan, {"loop": process.pid}, process)
         output, errors = wait_for_end(process)

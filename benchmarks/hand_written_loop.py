@@ -1,9 +1,10 @@
 """What mli is measured against: the loop that a good engineer writes in an afternoon.
 
 Read, resize, infer, publish QoS 1, wait for every PUBACK at the end. It imports nothing of mli, keeps nothing on
-disk, and loses what is in flight when it dies; it shows what the runtime and the broker's client alone can do.
+disk, and loses what is in flight when it dies; it shows what the runtime and the broker's client alone can do. With a
+symbol file it runs on MXNet, as the accelerator did; it is then started by the Python that has MXNet.
 
-    python -m benchmarks.hand_written_loop '{"model": "m.onnx", ...}'
+    python benchmarks/hand_written_loop.py '{"model": "m.onnx", ...}'
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 
-def open_model(path: str, threads: int) -> Callable[[Any], Any]:
+def open_model(path: str, threads: int, shape: tuple[int, ...]) -> Callable[[Any], Any]:
     """A function from the input tensor to the first output; ``threads`` 0 is the runtime's default."""
+    if path.endswith("-symbol.json"):
+        return open_mxnet(path.removesuffix("-symbol.json"), shape)
     if path.endswith(".onnx"):
         import onnxruntime
 
@@ -46,11 +49,28 @@ def open_model(path: str, threads: int) -> Callable[[Any], Any]:
     return infer
 
 
+def open_mxnet(prefix: str, shape: tuple[int, ...]) -> Callable[[Any], Any]:
+    """MXNet's Module; its threads are OMP_NUM_THREADS."""
+    import mxnet
+
+    symbol, arguments, auxiliary = mxnet.model.load_checkpoint(prefix, 0)
+    module = mxnet.mod.Module(symbol, label_names=None)
+    module.bind(data_shapes=[("data", shape)], for_training=False)
+    module.set_params(arguments, auxiliary, allow_missing=True)
+
+    def infer(tensor: Any) -> Any:
+        module.forward(mxnet.io.DataBatch([mxnet.nd.array(tensor)]), is_train=False)
+        return module.get_outputs()[0].asnumpy()
+
+    return infer
+
+
 def main() -> None:
     job = json.loads(sys.argv[1])
     paths = job["images"]
     labels = Path(job["labels"]).read_text().splitlines()
-    infer = open_model(job["model"], job["threads"])
+    width, height = job["size"]
+    infer = open_model(job["model"], job["threads"], (1, 3, height, width))
     mean, scale = np.float32(job["mean"]), np.float32(job["scale"])
     plain = not mean.any() and (scale == 1).all()
 

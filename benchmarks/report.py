@@ -10,7 +10,12 @@ from typing import Any
 RESULTS = Path(__file__).with_name("RESULTS.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
-TITLES = {"loop": "hand-written loop", "tuned loop": "the same, best threads", "mli": "`mli run`"}
+TITLES = {
+    "loop": "hand-written loop",
+    "tuned loop": "the same, best threads",
+    "MXNet loop": "the same on MXNet",
+    "mli": "`mli run`",
+}
 
 
 def tables(measured: dict[str, Any]) -> str:

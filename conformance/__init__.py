@@ -1,0 +1,1 @@
+"""Does mli agree with MXNet? Networks and operators run by both, and compared: ``python -m conformance``."""
