@@ -38,16 +38,16 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(VENV)/.ready packages
+bench: $(VENV)/.ready $(MXNET_VENV)/.ready packages
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # MXNet is the oracle, in a venv of its own: it needs an old numpy, and nothing else here knows of it.
-$(MXNET_VENV)/.ready: Makefile
+$(MXNET_VENV)/.ready: conformance/mxnet-constraints.txt
 	@$(ORACLE_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' || \
 	  { echo "MXNet's numpy needs Python 3.10 or 3.11; try: make ORACLE_PYTHON=python3.11 conformance"; exit 1; }
 	@echo "Setting up $(MXNET_VENV) (about a minute, once) ..."
 	@$(ORACLE_PYTHON) -m venv $(MXNET_VENV)
-	@$(MXNET_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mxnet==1.9.1 numpy==1.23.5
+	@$(MXNET_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 conformance: $(VENV)/.ready $(MXNET_VENV)/.ready
