@@ -5,7 +5,6 @@ It parses hostile bytes, so it has no spool, no network of its own and nothing b
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
+from mli.core.confinement import die_with_parent
 from mli.core.wire import WINDOW, Ack, Failed, Finished, Heartbeat, Ready, Start, Stop, Trying, Wire
 from mli.errors import MliError, RefusedError, StopError
 from mli.types import Record
@@ -21,12 +21,10 @@ from mli.types import Record
 if TYPE_CHECKING:
     from mli.pipeline.loop import PipelineLoop
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main() -> None:
     """Serve one pipeline over the socket whose descriptor is the first argument; the second is the core's pid."""
-    _die_with_parent(int(sys.argv[2]))
+    die_with_parent(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the core decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -131,15 +129,6 @@ class _WireOutlet:
             while self._acknowledged < self._sent:
                 self._changed.wait(1.0)
                 self.heartbeat(0.0)
-
-
-def _die_with_parent(parent: int) -> None:
-    """Where the system can (Linux), be killed with the core, even while stuck in a library call."""
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)  # it died before the line above
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class Attributes:
                 item = int(item)
             if item is not None and (not isinstance(item, int) or abs(item) >= 2**63):
                 raise OperatorProblem(f"attribute {name}", expected="whole numbers", found=self._values[name])
-            found.append(item)
+            found.append(None if item is None else int(item))
         return tuple(found)
 
     def numbers(self, name: str, default: Sequence[float] | None = None) -> tuple[float, ...]:

@@ -18,6 +18,8 @@ from mli.models.mxnet.attributes import Attributes, OperatorProblem, ShapeProble
 from mli.models.mxnet.building import GraphBuilder, Shape, Tensor, is_open, shape_text
 
 _FLOAT = "float32"
+_LARGEST_SIZE = 2**62
+"""Sizes beyond it do not fit into ONNX's numbers; only a hostile file has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class Call:
         **attributes: Any,
     ) -> tuple[Tensor, ...]:
         """Add an ONNX node with an output for each of ``shapes``."""
+        for shape in shapes:
+            if max(shape, default=0) > _LARGEST_SIZE:
+                raise ShapeProblem("a tensor larger than any memory", found=shape_text(tuple(shape)))
         if dtype is None:
             dtype = next((tensor.dtype for tensor in inputs if tensor is not None), _FLOAT)
         names = self.graph.node(op_type, self.name, inputs, len(shapes), attributes)
@@ -75,6 +80,8 @@ class Call:
 
     def sizes(self, values: Sequence[int]) -> Tensor:
         """Whole numbers as ONNX wants shapes, axes and steps: int64."""
+        if max(values, default=0) > _LARGEST_SIZE:
+            raise ShapeProblem("a tensor larger than any memory", found=str(tuple(values)))
         return self.constant(np.asarray(values, np.int64), "int64")
 
     # --- what many operators need ------------------------------------------------------------------------------

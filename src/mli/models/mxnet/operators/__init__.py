@@ -12,6 +12,7 @@ from mli.models.mxnet.operators import (
     normalization,
     outputs,
     pooling,
+    products,
     reductions,
     resizing,
     selection,
@@ -29,6 +30,7 @@ _FAMILIES: tuple[Table, ...] = (
     constants.OPERATORS,
     selection.OPERATORS,
     arithmetic.OPERATORS,
+    products.OPERATORS,
     reductions.OPERATORS,
     detection.OPERATORS,
 )

@@ -47,7 +47,7 @@ def filled(value: float | None) -> Translate:
         _expect_modest(shape)
         dtype = call.attributes.dtype("dtype", _FLOAT)
         number = call.attributes.number("value") if value is None else value
-        if dtype != _FLOAT and not (-128 if dtype != "uint8" else 0) <= number <= 127:
+        if dtype.startswith(("int", "uint")) and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
             raise OperatorProblem("attribute value", expected=f"a number of the type {dtype}", found=str(number))
         return call.constant(np.full(shape, number, dtype), dtype)
 
@@ -56,8 +56,8 @@ def filled(value: float | None) -> Translate:
 
 def arange(call: Call) -> Tensor:
     """_arange: numbers at equal distances, each ``repeat`` times."""
-    start, step = call.attributes.number("start", 0.0), call.attributes.number("step", 1.0)
-    start, stop = (start, call.attributes.number("stop")) if "stop" in call.attributes else (0.0, start)
+    start, step = _finite(call, "start", 0.0), _finite(call, "step", 1.0)
+    start, stop = (start, _finite(call, "stop", 0.0)) if "stop" in call.attributes else (0.0, start)
     times = call.attributes.integer("repeat", 1)
     if call.attributes.boolean("infer_range", False):
         raise OperatorProblem("attribute infer_range", expected="False", found="True")
@@ -70,7 +70,7 @@ def arange(call: Call) -> Tensor:
 def arange_like(call: Call) -> Tensor:
     """_contrib_arange_like: as many numbers as the input has, or as one of its axes has."""
     data = call.input(0, "data")
-    start, step = call.attributes.number("start", 0.0), call.attributes.number("step", 1.0)
+    start, step = _finite(call, "start", 0.0), _finite(call, "step", 1.0)
     times = call.attributes.integer("repeat", 1)
     if times < 1:
         raise OperatorProblem("attribute repeat", expected="1 or more", found=str(times))
@@ -96,6 +96,13 @@ def _count_at_run(call: Call, data: Tensor, axis: int | None) -> Tensor:
         return call.emit("Size", data, shape=(), dtype="int64")
     sizes = call.emit("Shape", data, shape=(len(data.shape),), dtype="int64")
     return call.emit("Gather", sizes, call.constant(axis, "int64"), shape=(), dtype="int64", axis=0)
+
+
+def _finite(call: Call, name: str, default: float) -> float:
+    value = call.attributes.number(name, default)
+    if not math.isfinite(value):
+        raise OperatorProblem(f"attribute {name}", expected="a number", found=str(value))
+    return value
 
 
 def _expect_modest(shape: Sequence[int]) -> None:

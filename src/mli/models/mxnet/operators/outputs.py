@@ -14,6 +14,11 @@ def identity(call: Call) -> Tensor:
     return call.input(0, "data")
 
 
+def identities(call: Call) -> tuple[Tensor, ...]:
+    """amp_multicast: all floating-point types are one here."""
+    return call.inputs
+
+
 def softmax_output(call: Call) -> Tensor:
     """SoftmaxOutput: over axis 1 (multi_output), the last axis (preserve_shape), or all but the first."""
     data = call.input(0, "data")
@@ -21,7 +26,7 @@ def softmax_output(call: Call) -> Tensor:
         return _softmax(call, data, 1)
     if call.attributes.boolean("preserve_shape", False):
         return _softmax(call, data, -1)
-    flat = call.reshape(data, (data.shape[0], math.prod(data.shape[1:])))
+    flat = call.reshape(data, (data.shape[call.axis(0, len(data.shape))], math.prod(data.shape[1:])))
     return call.reshape(_softmax(call, flat, 1), data.shape)
 
 
@@ -60,12 +65,19 @@ def _tempered(call: Call) -> Tensor:
     data = call.input(0, "data")
     if call.attributes.boolean("use_length", False):
         raise OperatorProblem("attribute use_length", expected="False", found="True")
+    _expect_floating(data)
     temperature = call.attributes.number("temperature", 1.0)
     return data if temperature == 1.0 else call.scalar("Div", data, temperature)
 
 
 def _softmax(call: Call, data: Tensor, axis: int) -> Tensor:
+    _expect_floating(data)
     return call.emit("Softmax", data, shape=data.shape, axis=call.axis(axis, len(data.shape)))
+
+
+def _expect_floating(data: Tensor) -> None:
+    if data.dtype != "float32":
+        raise OperatorProblem("its input is of another type", expected="float32", found=data.dtype)
 
 
 OPERATORS: Table = {
@@ -88,7 +100,9 @@ OPERATORS: Table = {
     "_copy": identity,
     "IdentityAttachKLSparseReg": identity,
     "_CrossDeviceCopy": identity,
+    "_identity_with_attr_like_rhs": identity,
     "amp_cast": identity,
+    "amp_multicast": identities,
 }
 
 LABEL_INPUTS = {

@@ -17,9 +17,12 @@ def norm(call: Call) -> Tensor:
     order = call.attributes.integer("ord", 2)
     if order not in (1, 2):
         raise OperatorProblem("attribute ord", expected="1 or 2", found=str(order))
+    data = call.input(0, "data")
+    if data.dtype != _FLOAT:  # MXNet computes it in whole numbers, and not quite right
+        raise OperatorProblem("the norm of whole numbers", expected=_FLOAT, found=data.dtype)
     if "out_dtype" in call.attributes:
         call.attributes.text("out_dtype", _FLOAT, (_FLOAT,))
-    return _reduced(call, f"ReduceL{order}", call.input(0, "data"))
+    return _reduced(call, f"ReduceL{order}", data)
 
 
 def _reduction(op_type: str, prepare: Prepare | None = None) -> Translate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +14,8 @@ from mli.models.mxnet.call import Call, Table, Translate
 
 _FLOAT = "float32"
 _DEEPEST = 2**24
+_MOST_PARTS = 2**14
+"""More classes, or outputs of one operator, are in no honest network."""
 _ONE_BEFORE_FIRST = -(2**62)
 """Where a slice that runs backwards to the first element ends."""
 
@@ -92,14 +95,15 @@ def split_v2(call: Call) -> tuple[Tensor, ...]:
     if sections:
         return _parts(call, data, axis, _equal_parts(data.shape, axis, sections))
     begins = call.attributes.integers("indices")
-    ends = (*begins[1:], data.shape[axis])
-    sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+    sizes = [end - begin for begin, end in itertools.pairwise((*begins, data.shape[axis]))]
     if begins[:1] != (0,) or min(sizes) < 1:
         raise ShapeProblem("attribute indices", expected="0 and growing numbers", found=str(begins))
     return _parts(call, data, axis, sizes)
 
 
 def _equal_parts(shape: Shape, axis: int, count: int) -> list[int]:
+    if count > _MOST_PARTS:
+        raise OperatorProblem("the number of parts", expected=f"{_MOST_PARTS} or fewer", found=str(count))
     if count < 1 or shape[axis] % count:
         raise ShapeProblem(f"axis {axis}", expected=f"a multiple of {count}", found=shape_text(shape))
     return [shape[axis] // count] * count

@@ -31,8 +31,8 @@ def reshape(call: Call) -> Tensor:
         turn = -1 if call.attributes.boolean("reverse", False) else 1
         return call.reshape(data, _coded_shape(data.shape[::turn], codes[::turn])[::turn])
     target = list(call.attributes.integers("target_shape", ()))
-    if not target:
-        raise OperatorProblem("attribute shape is missing")
+    if not target or min(target) < 0:
+        raise OperatorProblem("attribute shape", expected="sizes", found=str(tuple(target)))
     if call.attributes.boolean("keep_highest", False) and data.shape:
         target[0] = data.shape[0]
     if target.count(0) == 1:
