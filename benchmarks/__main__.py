@@ -15,10 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from conformance.photos import make_archive
+
 from benchmarks import report
 from benchmarks.compare import FULL, QUICK, Effort, compare
 from benchmarks.contenders import MXNET_PYTHON, make_case
-from benchmarks.inception_bn import make_archive
 from benchmarks.spool_speed import disk_rate, socket_rate, spool_rate
 from benchmarks.start_speed import MLI, first_line_s, help_s
 
@@ -100,7 +101,7 @@ def _cases(folder: Path, left_out: list[str]) -> list[tuple[str, str, Path, Path
         left_out.append("Inception-BN and MXNet; the photos are not in this repository, and not beside it")
     else:
         title = "Inception-BN 224 of an MXNet archive (onnxruntime), six photos of 0.2 to 1.6 megapixels"
-        cases.append(("inception-bn", title, make_archive(folder), DATA / "photos", 0.15))
+        cases.append(("inception-bn", title, make_archive(MXNET_PYTHON, folder), DATA / "photos", 0.15))
     return cases
 
 

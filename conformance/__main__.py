@@ -19,6 +19,7 @@ from conformance.compare import BOUND
 from conformance.networks import NETWORKS, OLD_INCEPTION, PHOTOS, QUICK, NetworkRecord, check_network
 from conformance.operators import OperatorRecord, check_operator, simplest_difference
 from conformance.oracle_process import ROOT, Oracle, find_python, oracle_command, oracle_environment
+from conformance.photos import PhotoRecord, check_photos
 from conformance.strategies import STRATEGIES, covered
 from mli.models.mxnet.operators import OPERATORS
 
@@ -46,16 +47,17 @@ def check_all(arguments: list[str]) -> int:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}")
     python = find_python()
     wanted = set(options.only or (QUICK if options.quick else (network.name for network in NETWORKS)))
+    photos = [] if options.only or not PHOTOS.is_dir() else _check_photos(python)
     networks = _check_networks(python, wanted)
     ops = [op for op in STRATEGIES if options.only is None or op in options.only]
     operators = _check_operators(python, ops, QUICK_EXAMPLES if options.quick else EXAMPLES)
     conditions = report.Conditions(date.today().isoformat(), _versions(python), _cpu(), _command(options.quick))
-    text = report.tables(conditions, networks, operators, _left_out())
+    text = report.tables(conditions, photos, networks, operators, _left_out())
     print(text)
     if options.write:
         report.write(text)
         say(f"written to {report.PAGE.relative_to(ROOT)}")
-    return 0 if _all_agree(networks, operators) else 1
+    return 0 if _all_agree(photos, networks, operators) else 1
 
 
 def check_operators(arguments: list[str]) -> int:
@@ -96,6 +98,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _check_photos(python: Path) -> list[PhotoRecord]:
+    with tempfile.TemporaryDirectory(prefix="mli-conformance-") as name:
+        records = check_photos(python, Path(name))
+    for record in records:
+        say(f"{record.photo}: error {record.error:.2g}")
+    return records
+
+
 def _check_networks(python: Path, wanted: set[str]) -> list[NetworkRecord]:
     records = []
     for network in NETWORKS:
@@ -118,14 +128,19 @@ def _check_operators(python: Path, ops: list[str], examples: int) -> list[Operat
     return records
 
 
-def _all_agree(networks: list[NetworkRecord], operators: list[OperatorRecord]) -> bool:
-    return all(
-        record.problem is None
-        and max(record.error, record.internals_error) <= BOUND
-        and record.same_top5 is not False
-        and record.spread >= 1
-        for record in networks
-    ) and not any(record.counts.get("differs") for record in operators)
+def _all_agree(photos: list[PhotoRecord], networks: list[NetworkRecord], operators: list[OperatorRecord]) -> bool:
+    photos_agree = all(record.error <= BOUND and record.same_top5 for record in photos)
+    return (
+        photos_agree
+        and all(
+            record.problem is None
+            and max(record.error, record.internals_error) <= BOUND
+            and record.same_top5 is not False
+            and record.spread >= 1
+            for record in networks
+        )
+        and not any(record.counts.get("differs") for record in operators)
+    )
 
 
 def _left_out() -> list[str]:

@@ -54,6 +54,8 @@ class NetworkRecord:
         spread: standard deviation of the logits over the classes, mean over images.
         image_spread: of one logit over the images, mean over the classes.
         error: largest relative error over the outputs.
+        own_rounding: the error of MXNet's output against the one that it computes in float64; None for detectors.
+        rounding: and of mli's.
         same_top5: None for detectors.
         internals: how many inner outputs were compared; None where none was asked for.
         internals_error, worst_internal: the largest relative error among them, and where it was.
@@ -65,6 +67,8 @@ class NetworkRecord:
     spread: float = 0.0
     image_spread: float = 0.0
     error: float = np.inf
+    own_rounding: float | None = None
+    rounding: float | None = None
     same_top5: bool | None = None
     internals: int | None = None
     internals_error: float = 0.0
@@ -154,8 +158,12 @@ def _compare(network: Network, folder: Path, images: Array) -> NetworkRecord:
         return NetworkRecord(network.name, problem=f"outputs {missing} are missing, there are {list(outputs)}")
     op = "MultiBoxDetection" if network.detections else ""
     same: bool | None = None
+    own_rounding = rounding = None
     if network.detections is None:
         (scores,) = expected.values()
+        (exact,) = np.load(folder / "exact.npz").values()
+        own_rounding = relative_error(scores, exact)
+        rounding = relative_error(outputs[next(iter(expected))], exact)
         same = bool((_top5(outputs[next(iter(expected))]) == _top5(scores)).all())
     internals = _compare_internals(network, folder, images[:2]) if network.internals else {}
     worst = max(internals, key=lambda name: internals[name], default="")
@@ -167,6 +175,8 @@ def _compare(network: Network, folder: Path, images: Array) -> NetworkRecord:
         max(
             output_error(op if name == network.detections else "", outputs[name], expected[name]) for name in outputs
         ),
+        own_rounding,
+        rounding,
         same,
         len(internals) if network.internals else None,
         internals.get(worst, 0.0),

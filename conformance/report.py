@@ -9,6 +9,7 @@ from conformance.compare import BOUND
 from conformance.networks import NetworkRecord
 from conformance.operators import OperatorRecord
 from conformance.oracle_process import ROOT
+from conformance.photos import PhotoRecord
 
 PAGE = ROOT / "docs" / "mxnet.md"
 NETWORK_HEAD = [
@@ -17,10 +18,13 @@ NETWORK_HEAD = [
     "logits' deviation over classes",
     "over images",
     "largest relative error",
+    "MXNet against itself in float64",
+    "mli against that",
     "same top 5",
     "inner outputs compared",
     "largest relative error in these",
 ]
+PHOTO_HEAD = ["photo", "MXNet: class, confidence", "`mli run`: class, confidence", "relative error", "same top 5"]
 OPERATOR_HEAD = [
     "operator",
     "examples agreed",
@@ -49,6 +53,7 @@ class Conditions:
 
 def tables(
     conditions: Conditions,
+    photos: Sequence[PhotoRecord],
     networks: Sequence[NetworkRecord],
     operators: Sequence[OperatorRecord],
     left_out: Iterable[str],
@@ -59,6 +64,8 @@ def tables(
         f"{', '.join(conditions.versions)}. Agreed means: no output is off by more than {BOUND:.0e} of the largest.",
         *(f"Left out: {why}." for why in left_out),
     ]
+    if photos:
+        parts += ["### `mli run` on photos, Inception-BN", _table(PHOTO_HEAD, [_photo(record) for record in photos])]
     if networks:
         parts += ["### Networks", _table(NETWORK_HEAD, [_network(record) for record in networks])]
     if operators:
@@ -96,7 +103,7 @@ def operator_line(record: OperatorRecord) -> str:
 
 def _network(record: NetworkRecord) -> list[str]:
     if record.problem is not None:
-        return [record.name, f"**{record.problem.splitlines()[0].replace('|', '/')}**", *[""] * 6]
+        return [record.name, f"**{record.problem.splitlines()[0].replace('|', '/')}**", *[""] * 8]
     inner = ["", ""] if record.internals is None else [str(record.internals), _error(record.internals_error)]
     return [
         record.name,
@@ -104,12 +111,23 @@ def _network(record: NetworkRecord) -> list[str]:
         f"{record.spread:.2f}",
         f"{record.image_spread:.2f}",
         _error(record.error),
+        *("" if error is None else f"{error:.1e}" for error in (record.own_rounding, record.rounding)),
         _same(record),
         *inner,
     ]
 
 
-def _same(record: NetworkRecord) -> str:
+def _photo(record: PhotoRecord) -> list[str]:
+    return [
+        record.photo,
+        f"{record.mxnet_label}, {record.mxnet_confidence:.7f}",
+        f"{record.label}, {record.confidence:.7f}",
+        _error(record.error),
+        _same(record),
+    ]
+
+
+def _same(record: NetworkRecord | PhotoRecord) -> str:
     return "" if record.same_top5 is None else ("yes" if record.same_top5 else "**no**")
 
 

@@ -3,7 +3,8 @@
     python -m conformance.oracle.networks NAME FOLDER [--internals] [--symbol FILE]
 
 FOLDER has images.npy, float32 (N, C, H, W), as the network wants them. Written there: NAME-symbol.json,
-NAME-0000.params, outputs.npz (every output for all images, and ``logits``), facts.json, and with --internals
+NAME-0000.params, outputs.npz (every output for all images), logits.npz, facts.json, for classifiers exact.npz (the
+output computed in float64), and with --internals
 internals.npz (every node's outputs for the first two images).
 """
 
@@ -19,6 +20,7 @@ from conformance.oracle.symbols import SYMBOLS
 from conformance.oracle.weights import Symbol, Weights, calibrate, random_weights
 
 SEED = 3
+SHIFT = 1.0
 SPREAD = 2.0  # of the logits over the classes
 
 
@@ -31,12 +33,14 @@ def main() -> None:
     options = parser.parse_args()
     images = np.load(options.folder / "images.npy")
     symbol = read_old(options.symbol) if options.symbol else make_symbol(options.name, options.folder)
-    weights = random_weights(symbol, images.shape, np.random.RandomState(SEED))
+    weights = random_weights(symbol, images.shape, np.random.RandomState(SEED), SHIFT)
     logits = calibrate(symbol, weights, images, SPREAD)
     weights.save(options.folder / f"{options.name}-0000.params")
     symbol.save(str(options.folder / f"{options.name}-symbol.json"))
     outputs = weights.run(symbol, images)
     save_arrays(options.folder / "outputs.npz", outputs)
+    if len(outputs) == 1 and next(iter(outputs.values())).ndim == 2:  # a classifier
+        save_arrays(options.folder / "exact.npz", weights.run(symbol, images, dtype="float64"))
     np.savez(options.folder / "logits.npz", logits=weights.run(logits, images).popitem()[1])
     if options.internals:
         inside = symbol.get_internals()

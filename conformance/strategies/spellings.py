@@ -94,5 +94,5 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "_contrib_MultiBoxDetection": ("MultiBoxDetection", "_npx_multibox_detection"),
     "_contrib_box_iou": ("_npx_box_iou",),
     "_contrib_box_decode": ("_npx_box_decode",),
-    "_contrib_box_nms": ("_contrib_box_non_maximum_suppression", "_npx_box_nms"),
+    "_contrib_box_nms": ("_contrib_box_non_maximum_suppression",),
 }

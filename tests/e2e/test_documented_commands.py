@@ -17,6 +17,7 @@ import pytest
 from tests.fixtures.brokers import ROOT, Certificates, Mosquitto
 from tests.fixtures.color_model import color_archive, color_image, color_model, detector_model, numbered_images
 from tests.fixtures.mli_process import MLI, environment, kill_group
+from tests.fixtures.mxnet_files import golden_archive, synset
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -95,6 +96,8 @@ def desk(make_mosquitto: Callable[..., Mosquitto], certificates: Certificates, t
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
     color_image(folder / "photo.png", "red").rename(folder / "photo.jpg")
     detector_model(folder / "detector.onnx")
+    labels = {"synset.txt": synset(10)}
+    golden_archive("inception-rounds-up-0.8", folder / "inception-bn.zip", prefix="Inception-BN", extra=labels)
     (folder / "secret.txt").write_text("sesame\n")
     names = {
         certificates.ca: ("ca.pem", "root.ca.pem"),

@@ -150,14 +150,18 @@ class Core:
         models = {}
         for name, source in self._deployment.models.items():
             installed = repository.install(Path(source.uri), source.sha256, progress=self._install_progress)
-            users = [item for item in self._deployment.pipelines if item.model == name]
-            widest = max(users, key=lambda item: item.limits.memory_bytes, default=None)
-            models[name] = (
-                installed
-                if widest is None
-                else prepare(installed, self._root, widest.backend, self._on_note, limits=widest.limits)
-            )
+            models[name] = self._prepared(name, installed)
         return models
+
+    def _prepared(self, name: str, installed: ModelSpec) -> ModelSpec:
+        """The model as its pipelines load it; one that none uses stays as it is."""
+        users = [item for item in self._deployment.pipelines if item.model == name]
+        if not users:
+            return installed
+        widest = max(users, key=lambda item: item.limits.memory_bytes)
+        changes = (item.preprocess for item in users)
+        size = next(((item.width, item.height) for item in changes if item.width and item.height), None)
+        return prepare(installed, self._root, widest.backend, self._on_note, limits=widest.limits, import_size=size)
 
     def _check(self) -> None:
         """What can be known before a worker starts."""

@@ -56,6 +56,7 @@ def prepare(
     on_note: Note,
     *,
     limits: LimitSettings | None = None,
+    import_size: tuple[int, int] | None = None,
     importer: Importer = import_mxnet,
 ) -> ModelSpec:
     """The model as a worker loads it.
@@ -64,6 +65,7 @@ def prepare(
         backend: the pipeline's choice.
         on_note: gets a line for a person now and then, while something is made for the first time.
         limits: of the pipeline, the default ones where None; a job may use so much, or what the model's size needs.
+        import_size: width and height of an MXNet model's input, where the deployment says it.
         importer: the sandbox's job for MXNet models.
 
     Raises:
@@ -74,8 +76,9 @@ def prepare(
     chosen = choose_backend(backend, "onnx" if spec.format == "mxnet" else spec.format)
     cache, origin = root.cache / spec.sha256, "archive"
     if spec.format == "mxnet":
-        origin = f"mxnet-{IMPORTER_VERSION}"
-        spec = _imported(spec, ModelCache(cache), origin, on_note, limits, importer)
+        options = ImportOptions(spec.name, spec.version, import_size)
+        origin = f"mxnet-{IMPORTER_VERSION}" + (f"-{import_size[0]}x{import_size[1]}" if import_size else "")
+        spec = _imported(spec, ModelCache(cache), origin, options, on_note, limits, importer)
     if chosen.name != "onnxruntime" or _size(spec) < COMPILED_FROM_BYTES:
         return spec
     try:
@@ -86,13 +89,19 @@ def prepare(
 
 
 def _imported(
-    spec: ModelSpec, cache: ModelCache, key: str, on_note: Note, limits: LimitSettings | None, importer: Importer
+    spec: ModelSpec,
+    cache: ModelCache,
+    key: str,
+    options: ImportOptions,
+    on_note: Note,
+    limits: LimitSettings | None,
+    importer: Importer,
 ) -> ModelSpec:
     size = _size(spec)
 
     def make(files: Path) -> dict[str, Any]:
         on_note(f"importing the MXNet model {spec.name} ({size / 1e6:.0f} MB), once")
-        request = ImportRequest(spec.directory, str(files), ImportOptions(spec.name, spec.version))
+        request = ImportRequest(spec.directory, str(files), options)
         title = f"the import of the MXNet model {spec.name}"
         done = sandbox.run(importer, request, job_limits(size, limits), title=title, on_note=on_note)
         return cast(dict[str, Any], to_json(done.value))

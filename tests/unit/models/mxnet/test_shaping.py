@@ -70,8 +70,8 @@ CASES: list[tuple[str, dict[str, Any], Callable[[Array], Array]]] = [
     ("zeros_like", {}, np.zeros_like),
     ("ones_like", {}, np.ones_like),
     ("shape_array", {}, lambda x: np.array(x.shape)),
-    ("_contrib_arange_like", {"axis": 0, "start": 1, "step": 0.5}, lambda x: np.array([1, 1.5], np.float32)),
-    ("_contrib_arange_like", {"repeat": 2}, lambda x: (np.arange(24, dtype=np.float32) // 2).reshape(2, 3, 4)),
+    ("_contrib_arange_like", {"axis": 0, "start": 1, "step": 0.5}, lambda _: np.array([1, 1.5], np.float32)),
+    ("_contrib_arange_like", {"repeat": 2}, lambda x: x // 2),
 ]
 
 
@@ -127,12 +127,10 @@ def test_broadcasting(op: str, attributes: dict[str, Any]) -> None:
 
 
 def test_broadcast_like_takes_the_open_batch_of_its_model() -> None:
-    data, like = numbered(1, 3), numbered(5, 2)
-    attributes = {"lhs_axes": (0,), "rhs_axes": (0,)}
-    (found,) = run_operator("broadcast_like", attributes, like, params={"data": data}, dynamic_batch=True)[:1]
-    assert found.shape == (5, 2)  # the sizes are the same already
-    (found,) = run_operator("broadcast_like", {**attributes, "lhs_axes": (1,)}, numbered(5, 1), like)
-    np.testing.assert_array_equal(found, np.broadcast_to(numbered(5, 1), (5, 5)))
+    data = numbered(5, 1)
+    attributes = {"lhs_axes": (1,), "rhs_axes": (0,)}
+    (found,) = run_operator("broadcast_like", attributes, data, numbered(5, 2), dynamic_batch=True)
+    np.testing.assert_array_equal(found, np.broadcast_to(data, (5, 5)))
 
 
 def test_reshape_like_some_axes() -> None:
@@ -153,7 +151,7 @@ def test_reshape_like_some_axes() -> None:
         (
             "_arange",
             {"start": 0, "stop": 1, "step": 0.3, "repeat": 2},
-            np.float32([0, 0, 0.3, 0.3, 0.6, 0.6, 0.9, 0.9]),
+            np.array([0, 0, 0.3, 0.3, 0.6, 0.6, 0.9, 0.9], np.float32),
         ),
     ],
 )

@@ -72,6 +72,9 @@ def _matrices(call: Call, one: Tensor, other: Tensor, least_rank: int) -> Tensor
 
 
 def _expect_sizes(size: int, other_size: int, one: Tensor, other: Tensor) -> None:
+    for tensor in (one, other):
+        if tensor.dtype != "float32":
+            raise OperatorProblem("its inputs are of another type", expected="float32", found=tensor.dtype)
     if size != other_size:
         raise ShapeProblem(
             "its inputs do not fit each other", expected=shape_text(one.shape), found=shape_text(other.shape)

@@ -9,6 +9,9 @@ from mli.models.mxnet.building import Tensor
 from mli.models.mxnet.call import Call, Table, Translate
 
 _FLOAT = "float32"
+_WHOLE = {"ReduceSum": ("int32", "int64"), "ReduceMax": ("int32", "int64"), "ReduceMin": ("int32", "int64")}
+"""Types besides floating point that ONNX operators are computed in; others are cast, and the result cut off."""
+
 Prepare = Callable[[Call, Tensor], Tensor]
 
 
@@ -49,7 +52,7 @@ def _reduced(call: Call, op_type: str, data: Tensor) -> Tensor:
     """Reduced over the attributes' axes; MXNet keeps one axis of size 1 where none is left."""
     axes = _axes(call, len(data.shape))
     keep = call.attributes.boolean("keepdims", False)
-    wide = call.cast(data, _FLOAT)
+    wide = data if data.dtype in _WHOLE.get(op_type, ()) else call.cast(data, _FLOAT)
     if not axes:
         found = call.emit("Abs", wide, shape=data.shape) if op_type in ("ReduceL1", "ReduceL2") else wide
         return call.cast(found, data.dtype)
