@@ -93,9 +93,9 @@ def run_onnx(model: Path, inputs: Arrays) -> Arrays:
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    wanted = {item.name for item in session.get_inputs()}
+    wanted = {item.name for item in session.get_inputs()}  # all float32, whatever MXNet was told
     names = [item.name for item in session.get_outputs()]
-    outputs = session.run(names, {name: array for name, array in inputs.items() if name in wanted})
+    outputs = session.run(names, {name: array.astype(np.float32) for name, array in inputs.items() if name in wanted})
     return dict(zip(names, outputs, strict=True))
 
 

@@ -87,6 +87,8 @@ def operator(name: str) -> Any:
     """The function that makes a node of this operator."""
     if name.startswith("_contrib_"):
         return getattr(mx.sym.contrib, name[len("_contrib_") :])
+    if name.startswith("_linalg_"):
+        return getattr(mx.sym.linalg, name[len("_linalg_") :])
     return getattr(mx.sym, name, None) or getattr(mx.sym._internal, name)
 
 

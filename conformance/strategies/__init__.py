@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from conformance.strategies import arithmetic, detection, nn, tensor
+from conformance.strategies import arithmetic, detection, nn, picking, tensor
 from conformance.strategies.drawing import Strategy, spelled
 from conformance.strategies.spellings import SPELLINGS
 
-_FAMILIES = (nn, tensor, arithmetic, detection)
+_FAMILIES = (nn, tensor, picking, arithmetic, detection)
 
 STRATEGIES: dict[str, Strategy] = {
     op: spelled(strategy, *SPELLINGS.get(op, ()))

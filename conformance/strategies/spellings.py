@@ -94,5 +94,6 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "_contrib_MultiBoxDetection": ("MultiBoxDetection", "_npx_multibox_detection"),
     "_contrib_box_iou": ("_npx_box_iou",),
     "_contrib_box_decode": ("_npx_box_decode",),
+    "_linalg_gemm2": ("linalg_gemm2",),
     "_contrib_box_nms": ("_contrib_box_non_maximum_suppression",),
 }

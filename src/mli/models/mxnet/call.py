@@ -186,6 +186,7 @@ class Call:
 
 
 Outputs = Tensor | tuple[Tensor, ...]
+"""A tuple where MXNet numbers the names of an operator's outputs, be it of one."""
 Translate = Callable[[Call], Outputs]
 Table = Mapping[str, Translate]
 """MXNet's names of operators, legacy spellings included, and what translates them."""

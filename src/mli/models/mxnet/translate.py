@@ -19,8 +19,8 @@ from mli.models.mxnet.symbol import Entry, Node, Symbol
 from mli.models.rules import listed, shown
 
 _SHOWN = 20
-_HIDDEN_OUTPUTS = ("_contrib_box_nms", "_contrib_box_non_maximum_suppression")
-"""Operators with outputs that only training sees; MXNet numbers the others' names all the same."""
+_OUTPUT_WORDS = {"make_loss": "loss"}
+"""Operators whose output MXNet does not call ``output``."""
 
 
 class ShapesRefused(ModelRefused):
@@ -152,6 +152,7 @@ class _Translator:
         self._round_up = round_up
         self._graph = GraphBuilder()
         self._values: dict[Entry, Tensor] = {}
+        self._numbered: set[int] = set()
 
     def run(self, used: Iterable[int], heads: Sequence[Entry], all_outputs: bool) -> Translation:
         count: Counter[str] = Counter()
@@ -184,11 +185,13 @@ class _Translator:
         except OperatorProblem as problem:
             raise self._refused(node, inputs, problem) from problem
         tensors = result if isinstance(result, tuple) else (result,)
+        if isinstance(result, tuple):
+            self._numbered.add(place)
         made = {name for added in self._graph.nodes[first_node:] for name in added.outputs}
         names: dict[str, str] = {}
         for index, tensor in enumerate(tensors):
             if tensor.name in made and tensor.name not in names:
-                names[tensor.name] = self._graph.unique(_output_name(node, index, len(tensors)))
+                names[tensor.name] = self._graph.unique(self._output_name(Entry(place, index)))
         self._graph.rename(names, first_node)
         for index, tensor in enumerate(tensors):
             renamed = Tensor(names.get(tensor.name, tensor.name), tensor.shape, tensor.dtype, tensor.value)
@@ -208,8 +211,7 @@ class _Translator:
         """A head under MXNet's name, also where its operator left its input as it is."""
         node = self._symbol.nodes[entry.node]
         tensor = self._input(node, entry)
-        several = Entry(entry.node, 1) in self._values
-        name = _output_name(node, entry.output, 2 if several else 1)
+        name = self._output_name(entry)
         if tensor.name == name:
             return tensor
         first_node = len(self._graph.nodes)
@@ -217,6 +219,12 @@ class _Translator:
         unique = self._graph.unique(name)
         self._graph.rename({made: unique}, first_node)
         return Tensor(unique, tensor.shape, tensor.dtype)
+
+    def _output_name(self, entry: Entry) -> str:
+        """As MXNet's ``list_outputs`` calls it."""
+        node = self._symbol.nodes[entry.node]
+        word = _OUTPUT_WORDS.get(node.op, "output")
+        return f"{node.name}_{word}{entry.output}" if entry.node in self._numbered else f"{node.name}_{word}"
 
     def _refused(self, node: Node, inputs: Sequence[Tensor], problem: OperatorProblem) -> ModelRefused:
         kind = ShapesRefused if isinstance(problem, ShapeProblem) else ModelRefused
@@ -235,14 +243,6 @@ class _Translator:
 def _safe(text: str | None) -> str | None:
     """A text that may hold a part of the file, safe on a terminal."""
     return None if text is None else shown(text)[1:-1]
-
-
-def _output_name(node: Node, index: int, count: int) -> str:
-    """As MXNet's ``list_outputs`` calls it."""
-    if node.is_variable:
-        return f"{node.name}_output"
-    single = count == 1 and node.op not in _HIDDEN_OUTPUTS
-    return f"{node.name}_output" if single else f"{node.name}_output{index}"
 
 
 def _input_names(symbol: Symbol, node: Node) -> str:

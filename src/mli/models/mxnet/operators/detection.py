@@ -133,7 +133,7 @@ class _Columns:
         return cls(score, box, ids if ids >= 0 else None)
 
 
-def box_nms(call: Call) -> Tensor:
+def box_nms(call: Call) -> tuple[Tensor]:
     """box_nms: of rows (…, boxes, width) those that survive, best first, then rows of -1."""
     data = call.input(0, "data")
     if len(data.shape) < 2 or is_open(data.shape[-2]):
@@ -142,7 +142,7 @@ def box_nms(call: Call) -> Tensor:
     columns = _Columns.of(call, width)
     limit = call.attributes.integer("topk", -1)
     if limit == 0:
-        return data
+        return (data,)
     kept = min(limit, count) if limit > 0 else count
     overlap = call.attributes.number("overlap_thresh", 0.5)
     if overlap < 0:
@@ -160,7 +160,7 @@ def box_nms(call: Call) -> Tensor:
     rows = only(call, compared(call, "Greater", found, 0), take(call, rows, order))
     if wanted != source:
         rows = _reformatted(call, rows, columns.box, wanted)
-    return call.reshape(padded(call, rows, count), data.shape)
+    return (call.reshape(padded(call, rows, count), data.shape),)
 
 
 def _scored(call: Call, rows: Tensor, columns: _Columns) -> tuple[Tensor, Tensor]:
