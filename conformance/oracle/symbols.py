@@ -37,7 +37,8 @@ def normed(
 ) -> Symbol:
     """Convolution, normalisation, relu."""
     data = mx.sym.Convolution(data, num_filter=filters, kernel=kernel, stride=stride, pad=pad, name=f"conv_{name}")
-    data = mx.sym.BatchNorm(data, fix_gamma=fix_gamma, eps=1e-5 + 1e-10, momentum=0.9, name=f"bn_{name}")
+    said = {} if fix_gamma else {"fix_gamma": False}  # True is the default, which files leave out
+    data = mx.sym.BatchNorm(data, eps=1e-5 + 1e-10, momentum=0.9, name=f"bn_{name}", **said)
     return mx.sym.Activation(data, act_type="relu", name=f"relu_{name}")
 
 

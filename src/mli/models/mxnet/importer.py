@@ -27,6 +27,8 @@ from mli.types import InputSpec, OutputSpec
 
 LABELS_NAME = "labels.txt"
 _TRIES_OF_ONE_ERROR = 4
+_NORMALIZATIONS = ("BatchNorm", "BatchNorm_v1", "CuDNNBatchNorm")
+_GAMMA_TOLERANCE = 1e-3
 _BACKGROUND = ("background", "__background__", "_background_", "bg")
 
 
@@ -70,6 +72,7 @@ class _Import:
             self._notes.append(f"outputs that only training needs are left out: {', '.join(training)}")
         image = find_image_input(self._symbol, self._params, heads)
         fit = self._fit(image, heads)
+        self._tell_ignored_gamma()
         labels = self._fitting_labels(fit.meaning)
         outputs, graph = self._outputs(fit), fit.translation.graph
         graph.save(out, outputs)
@@ -201,6 +204,20 @@ class _Import:
         elif self._symbol.old_style and any(node.op == "Pooling" for node in self._symbol.nodes):
             self._notes.append("pooling rounds down, as MXNet 1.x reads this old file: its shapes fit")
         self._notes.append(f"output: {fit.meaning.note}")
+
+    def _tell_ignored_gamma(self) -> None:
+        """MXNet sets a gamma that it ignores to 1 when it trains; another value means that it was learnt once."""
+        ignored = []
+        for node in self._symbol.nodes:
+            if node.op in _NORMALIZATIONS and "fix_gamma" not in node.attributes and len(node.inputs) > 1:
+                gamma = self._params.arrays.get(self._symbol.nodes[node.inputs[1].node].name)
+                if gamma is not None and bool((abs(gamma.read() - 1) > _GAMMA_TOLERANCE).any()):
+                    ignored.append(node.name)
+        if ignored:
+            self._warnings.append(
+                f"{len(ignored)} BatchNorm layers (the first is {shown(ignored[0])}) have a gamma other than 1, which is "
+                "ignored as MXNet 1.x does, because the file does not say fix_gamma=False; if it was trained so, add that"
+            )
 
     # --- writing -----------------------------------------------------------------------------------------------
 

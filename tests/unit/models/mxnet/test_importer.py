@@ -265,6 +265,25 @@ def test_of_several_heads_the_one_with_as_many_values_as_labels_is_taken(archive
     assert [output.name for output in spec.outputs] == ["predicted_output"]
 
 
+@pytest.mark.parametrize(
+    ("gamma", "attributes", "warned"),
+    [(0.5, {}, True), (1.0, {}, False), (0.5, {"fix_gamma": False}, False), (0.5, {"fix_gamma": True}, False)],
+)
+def test_a_learnt_gamma_that_is_ignored_is_told(
+    archive: Archive, gamma: float, attributes: dict[str, bool], warned: bool
+) -> None:
+    net = Net()
+    inputs = [net.variable(name) for name in ("data", "bn_gamma", "bn_beta", "bn_moving_mean", "bn_moving_var")]
+    pool = net.op(
+        "Pooling", "pool", net.op("BatchNorm", "bn", *inputs, **attributes), global_pool=True, kernel="(1,1)"
+    )
+    states = {name: np.ones(3, np.float32) for name in ("bn_beta", "bn_moving_mean", "bn_moving_var")}
+    arrays = {"bn_gamma": np.full(3, gamma, np.float32), **states}
+    _, report = archive.write(net.json(net.op("softmax", "out", pool, axis=1)), arrays, labels=3).imported()
+    assert bool(report.warnings) == warned
+    assert not warned or "fix_gamma" in report.warnings[0]
+
+
 # --- labels ----------------------------------------------------------------------------------------------------
 
 
