@@ -92,6 +92,21 @@ def div_sqrt_dim(draw: Draw) -> GraphSpec:
     return GraphSpec("_contrib_div_sqrt_dim", {}, (Input(draw(shapes(2, 4))),), dynamic_batch=draw(st.booleans()))
 
 
+@st.composite
+def split_v2(draw: Draw) -> GraphSpec:
+    shape = list(draw(shapes(1, 4)))
+    axis = draw(st.integers(0, len(shape) - 1))
+    attrs: dict[str, Attribute] = {"axis": axis, "squeeze_axis": False}
+    if draw(st.booleans()):
+        count = draw(st.integers(1, 3))
+        shape[axis] *= count
+        attrs |= {"indices": (), "sections": count}
+    else:
+        cuts = draw(st.lists(st.integers(1, max(1, shape[axis] - 1)), unique=True, max_size=2).map(sorted))
+        attrs |= {"indices": (0, *cuts), "sections": 0}
+    return GraphSpec("_split_v2", attrs, (Input(tuple(shape)),))
+
+
 STRATEGIES: dict[str, Strategy] = {
     "take": take(),
     "pick": pick(),
@@ -102,6 +117,7 @@ STRATEGIES: dict[str, Strategy] = {
     "depth_to_space": blocks("depth_to_space"),
     "space_to_depth": blocks("space_to_depth"),
     "reshape_like": reshape_like(),
+    "_split_v2": split_v2(),
     "_linalg_gemm2": gemm2(),
     "_contrib_div_sqrt_dim": div_sqrt_dim(),
 }

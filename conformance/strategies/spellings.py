@@ -11,7 +11,6 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "Convolution": ("_npx_convolution", "CuDNNConvolution"),
     "Deconvolution": ("_npx_deconvolution",),
     "FullyConnected": ("_npx_fully_connected", "_sparse_FullyConnected"),
-    "Dropout": ("_npx_dropout",),
     "LayerNorm": ("_npx_layer_norm",),
     "LeakyReLU": ("_npx_leaky_relu",),
     "Pooling": ("_npx_pooling",),

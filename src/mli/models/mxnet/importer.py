@@ -215,8 +215,8 @@ class _Import:
                     ignored.append(node.name)
         if ignored:
             self._warnings.append(
-                f"{len(ignored)} BatchNorm layers (the first is {shown(ignored[0])}) have a gamma other than 1, which is "
-                "ignored as MXNet 1.x does, because the file does not say fix_gamma=False; if it was trained so, add that"
+                f"{len(ignored)} BatchNorm layers (the first is {shown(ignored[0])}) have a gamma other than 1, "
+                "ignored as by MXNet 1.x, for the file does not say fix_gamma=False; if it was learnt, add that"
             )
 
     # --- writing -----------------------------------------------------------------------------------------------
