@@ -6,22 +6,20 @@ does not agree with its digests is made again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mli.errors import MliError, ModelRefused, RetryError, StopError
 from mli.models.members import DEFAULT_LIMITS, Member
-from mli.models.staging import remove_stale, staging_folder, sync_directory, write_durably
+from mli.models.staging import locked, remove_stale, staging_folder, sync_directory, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +77,7 @@ class ModelCache:
             RetryError: no room on the disk, or it failed.
         """
         try:
-            with self._lock():
+            with locked(self.folder):
                 remove_stale(self.folder)
                 found = self._find(key, check)
                 if found is None:
@@ -97,16 +95,6 @@ class ModelCache:
                 got=str(error),
                 remedy="check the disk, its free space and the folder's permissions, then start again",
             ) from error
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """The kernel frees the lock of a dead process."""
-        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _find(self, key: str, check: Check[T], *, is_new: bool = False) -> Cached[T] | None:
         folder = self.folder / key

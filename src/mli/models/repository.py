@@ -6,13 +6,10 @@ found at load also where the archive has no manifest.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from mli.models.contents import describe, describe_checked
 from mli.models.json_check import Checker, parse_json
 from mli.models.members import CHUNK_BYTES, DEFAULT_LIMITS, ExtractLimits, Member
 from mli.models.rules import shown
-from mli.models.staging import remove_stale, staging_folder, sync_directory, write_durably
+from mli.models.staging import locked, remove_stale, staging_folder, sync_directory, write_durably
 from mli.types import ModelSpec
 
 _SCHEMA = "mli.install/1"
@@ -140,23 +137,13 @@ class Repository:
 
     def _commit(self, digest: str, staging: Path) -> None:
         target = self._model_folder(digest)
-        with self._lock():
+        with locked(self.folder):
             if target.exists():
                 if self._is_intact(digest):
                     return  # another process was faster
                 target.rename(staging / "damaged")
             (staging / "model").rename(target)
             sync_directory(self.folder)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """One process at a time exchanges folders; the kernel frees the lock of a dead one."""
-        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _model_folder(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):

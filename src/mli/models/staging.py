@@ -49,6 +49,17 @@ def remove_stale(parent: Path) -> tuple[str, ...]:
     return tuple(removed)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time works in ``folder``; the kernel frees the lock of a dead one."""
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in ``path`` survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
