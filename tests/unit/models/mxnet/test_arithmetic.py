@@ -203,6 +203,12 @@ def test_dot(one: tuple[int, ...], other: tuple[int, ...], attributes: dict[str,
     np.testing.assert_allclose(found, np.einsum(expected, a, b), rtol=1e-5, atol=1e-6)
 
 
+def test_dot_turns_a_matrix_around_before_a_vector() -> None:
+    matrix = floats(1, 2, 3, 4, 5, 6).reshape(3, 2)
+    (found,) = run_operator("dot", {"transpose_a": True}, matrix, floats(1, 10, 100))
+    assert found.tolist() == [531, 642]
+
+
 def test_dot_of_two_vectors_has_one_axis() -> None:
     (found,) = run_operator("dot", {}, floats(1, 2), floats(3, 4))
     assert found.shape == (1,)

@@ -21,7 +21,10 @@ def dot(call: Call) -> Tensor:
         other = call.transpose(other, [other_rank - 1, *range(other_rank - 1)])
     _expect_sizes(one.shape[-1], other.shape[0], one, other)
     shape = (*one.shape[:-1], *other.shape[1:])
-    if other_rank > 2:
+    # Matrices on both sides: with a vector, onnxruntime's own merging of Transpose and MatMul gives wrong numbers.
+    if rank == 1:
+        one = call.reshape(one, (1, *one.shape))
+    if other_rank != 2:
         other = call.reshape(other, (other.shape[0], math.prod(other.shape[1:])))
     product = call.emit("MatMul", one, other, shape=(*one.shape[:-1], *other.shape[1:]))
     return call.reshape(product, shape or (1,))

@@ -10,7 +10,7 @@ import numpy as np
 
 from mli.models.mxnet.attributes import OperatorProblem, ShapeProblem
 from mli.models.mxnet.building import Shape, Tensor, is_open, shape_text
-from mli.models.mxnet.call import Call, Table, Translate
+from mli.models.mxnet.call import Call, Outputs, Table, Translate
 
 _FLOAT = "float32"
 _DEEPEST = 2**24
@@ -87,8 +87,13 @@ def slice_channel(call: Call) -> tuple[Tensor, ...]:
     return _parts(call, data, axis, _equal_parts(data.shape, axis, call.attributes.integer("num_outputs")))
 
 
-def split_v2(call: Call) -> tuple[Tensor, ...]:
+def split_v2(call: Call) -> Outputs:
     """_split_v2: equal parts (sections), or parts that begin at ``indices``."""
+    parts = _split(call)
+    return parts[0] if len(parts) == 1 else parts
+
+
+def _split(call: Call) -> tuple[Tensor, ...]:
     data = call.input(0, "data")
     axis = call.axis(call.attributes.integer("axis", 0), len(data.shape))
     sections = call.attributes.integer("sections", 0)
