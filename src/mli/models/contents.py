@@ -146,6 +146,8 @@ def labels_file(files: list[str], archive_name: str, model: str, *, needed: bool
     """
     texts = [path for path in files if path.lower().endswith(".txt") and not _matches(path, _NO_LABELS)]
     candidates = [path for path in files if _matches(path, _LABEL_NAMES)] or texts
+    if model.endswith(".json"):  # MXNet's own name goes before any other
+        candidates = [path for path in candidates if _matches(path, ("synset.txt",))] or candidates
     if len(candidates) == 1:
         return candidates[0]
     if candidates:

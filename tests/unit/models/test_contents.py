@@ -56,6 +56,12 @@ def test_an_mxnet_model_is_told_by_its_files(tmp_path: Path) -> None:
     assert spec.labels == ("cat", "dog")
 
 
+def test_an_mxnet_model_has_its_labels_in_synset_txt_whatever_else_there_is(tmp_path: Path) -> None:
+    names = ("I-symbol.json", "I-0000.params", "synset.txt")
+    (folder(tmp_path, *names) / "labels.txt").write_text("1\n2\n3\n")
+    assert describe(tmp_path, SHA256, "x.zip").labels == ("cat", "dog")
+
+
 def test_sagemaker_needs_no_labels(tmp_path: Path) -> None:
     names = ("image-classification-symbol.json", "image-classification-0010.params", "model-shapes.json")
     assert describe(folder(tmp_path, *names), SHA256, "model.tar.gz").labels == ()

@@ -55,6 +55,12 @@ def test_equal_confidences_keep_the_order_of_the_labels() -> None:
     assert [item.class_id for item in found] == sorted(range(1001), key=lambda number: (number % 3 != 0, number))
 
 
+def test_values_below_zero_stay_where_no_confidence_is_asked_for() -> None:
+    """A regression's are no probabilities."""
+    found = decode([-0.5, 2.0, -3.0, 0.0])
+    assert [item.confidence for item in found] == [2.0, 0.0, -0.5, -3.0]
+
+
 def test_less_certain_than_asked_is_left_out_and_the_bound_itself_is_not() -> None:
     assert [item.label for item in decode([0.1, 0.7, 0.05, 0.15], min_confidence=0.15)] == ["box", "paper"]
     assert [item.label for item in decode([0.1, 0.7, 0.05, 0.15], min_confidence=0.7)] == ["box"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from mli.errors import ModelRefused
@@ -27,6 +29,9 @@ from mli.types import InputSpec, OutputSpec
 
 LABELS_NAME = "labels.txt"
 _TRIES_OF_ONE_ERROR = 4
+_TYPICAL_SIDES = (224, 299, 28, 32)
+_OTHER_SIDES = (32, 64, 96, 100, 112, 128, 150, 160, 192, 200, 224, 256, 299, 320, 512)
+_OTHERS_TOLD = 3
 _NORMALIZATIONS = ("BatchNorm", "BatchNorm_v1", "CuDNNBatchNorm")
 _GAMMA_TOLERANCE = 1e-3
 _BACKGROUND = ("background", "__background__", "_background_", "bg")
@@ -71,7 +76,10 @@ class _Import:
         if training:
             self._notes.append(f"outputs that only training needs are left out: {', '.join(training)}")
         image = find_image_input(self._symbol, self._params, heads)
-        fit = self._fit(image, heads)
+        stated = self._stated(image)
+        if stated is not None and stated.channels is not None and image.guessed:
+            image = replace(image, channels=stated.channels)
+        fit = self._fit(image, heads, stated)
         self._tell_ignored_gamma()
         labels = self._fitting_labels(fit.meaning)
         outputs, graph = self._outputs(fit), fit.translation.graph
@@ -139,13 +147,12 @@ class _Import:
 
     # --- size, rounding, meaning -----------------------------------------------------------------------------
 
-    def _fit(self, image: ImageInput, heads: tuple[Entry, ...]) -> _Fit:
+    def _fit(self, image: ImageInput, heads: tuple[Entry, ...], stated: StatedSize | None) -> _Fit:
         """The first size and rounding with which all shapes fit.
 
         Raises:
             ShapesRefused: none does; the error is that of the first try.
         """
-        stated = self._stated(image)
         refusals: list[ShapesRefused] = []
         for width, height, round_up in self._tries(image, stated):
             try:
@@ -155,7 +162,8 @@ class _Import:
                 if len(refusals) == _TRIES_OF_ONE_ERROR and len({str(refusal) for refusal in refusals}) == 1:
                     break  # neither size nor rounding makes a difference to it
             else:
-                self._tell_fit(image, fit, stated, refusals)
+                others = [] if stated is not None else list(islice(self._others(image, heads, fit), _OTHERS_TOLD))
+                self._tell_fit(image, fit, stated, refusals, others)
                 return fit
         raise refusals[0]
 
@@ -189,12 +197,31 @@ class _Import:
             translation = translate(self._symbol, self._params, shapes, heads=meaning.heads, round_up=round_up)
         return _Fit(translation, meaning, width, height, round_up)
 
+    def _others(self, image: ImageInput, heads: tuple[Entry, ...], fit: _Fit) -> Iterator[int]:
+        """Other sides with which all shapes would fit as well."""
+        for side in _OTHER_SIDES:
+            if side != fit.width:
+                with contextlib.suppress(ShapesRefused):
+                    self._try(image, heads, side, side, fit.round_up)
+                    yield side
+
     def _tell_fit(
-        self, image: ImageInput, fit: _Fit, stated: StatedSize | None, refusals: Sequence[ShapesRefused]
+        self,
+        image: ImageInput,
+        fit: _Fit,
+        stated: StatedSize | None,
+        refusals: Sequence[ShapesRefused],
+        others: Sequence[int],
     ) -> None:
         color = "gray" if image.channels == 1 else "RGB"
-        reason = stated.source if stated else "not said in the archive; with it all shapes fit"
+        as_well = f"; {', '.join(map(str, others))} would fit as well" if others else ""
+        reason = stated.source if stated else f"not said in the archive; with it all shapes fit{as_well}"
         self._notes.append(f"input {image.name}: {fit.width} x {fit.height} {color}, 0-255 ({reason})")
+        if others and fit.width not in _TYPICAL_SIDES:
+            self._warnings.append(
+                f"the input size {fit.width} x {fit.height} is a guess{as_well}: if it was trained with another, "
+                f"say `preprocess: {{size: {others[0]}x{others[0]}}}`, or `mli model import --size`"
+            )
         if fit.round_up:
             cause = refusals[0]
             self._notes.append(

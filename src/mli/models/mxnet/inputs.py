@@ -7,6 +7,7 @@ parameters tell the channels, and the size is the one with which all shapes fit.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,24 @@ from mli.models.mxnet.symbol import Entry, Node, Symbol
 from mli.models.mxnet.translate import inputs_of, reachable
 from mli.models.rules import listed, shown
 
-_PARAMETER = re.compile(r".*(weight|bias|gamma|beta|alpha|(moving|running)_(mean|var|avg))\d*")
+PARAMETER = re.compile(r".*(weight|bias|gamma|beta|alpha|(moving|running)_(mean|var|avg))\d*")
+_CHANGING = (  # behind these, a layer's channels are no longer the image's
+    *(
+        "SliceChannel",
+        "split",
+        "Concat",
+        "concat",
+        "stack",
+        "mean",
+        "sum",
+        "sum_axis",
+        "max",
+        "max_axis",
+        "min",
+        "dot",
+    ),
+    *("slice", "crop", "slice_axis", "space_to_depth", "tile", "repeat", "batch_dot", "take", "pick"),
+)
 _SIDE_FILE_BYTES = 1 << 20
 _MAX_SIDE = 16_384
 _COMMON = (224, 299, 227, 256, 300, 512, 320, 416, 28, 32, 64, 96, 112, 128, 160, 192, 331, 384, 448, 480, 608, 640)
@@ -36,11 +54,13 @@ class ImageInput:
     Attributes:
         channels: 1 or 3.
         channels_last: NHWC instead of NCHW.
+        guessed: no parameter tells the channels for certain; what a file beside the symbol says is better.
     """
 
     name: str
     channels: int
     channels_last: bool
+    guessed: bool = False
 
     def shape(self, width: int, height: int) -> Shape:
         """With an open batch size."""
@@ -51,11 +71,12 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True)
 class StatedSize:
-    """A size that somebody said, and who."""
+    """A size that somebody said, and who; with the channels, where they were said too."""
 
     width: int
     height: int
     source: str
+    channels: int | None = None
 
 
 def find_image_input(symbol: Symbol, params: Params, heads: tuple[Entry, ...]) -> ImageInput:
@@ -66,23 +87,22 @@ def find_image_input(symbol: Symbol, params: Params, heads: tuple[Entry, ...]) -
     """
     names = [symbol.nodes[place].name for place in reachable(symbol, heads) if symbol.nodes[place].is_variable]
     absent = [name for name in names if name not in params.arrays]
-    free = [name for name in absent if not _PARAMETER.fullmatch(name)]
-    if len(free) > 1 and "data" in free:
-        free = ["data"]  # what else is missing is told as missing parameters
+    free = list(dict.fromkeys(name for name in absent if not PARAMETER.fullmatch(name)))
+    if not absent and "data" in names:
+        free = ["data"]  # an executor's arrays were saved, the last batch among them
     if len(free) != 1:
         raise ModelRefused(
             "It is not clear which variable of the MXNet network is the image.",
             where=symbol.file_name,
             expected="one variable without values in the parameters file, such as data",
             got=listed(free) if free else f"values in {params.file_name} for all of its variables",
-            remedy="mli runs networks of one image; convert others to ONNX where they were trained",
+            remedy="mli runs networks of one image; if these are parameters, take their .params file",
         )
-    channels, last = _channels(symbol, params, free[0])
-    return ImageInput(free[0], channels, last)
+    return ImageInput(free[0], *_channels(symbol, params, free[0]))
 
 
-def _channels(symbol: Symbol, params: Params, name: str) -> tuple[int, bool]:
-    """Channels of the image and whether they come last, by the first parameter that the image meets."""
+def _channels(symbol: Symbol, params: Params, name: str) -> tuple[int, bool, bool]:
+    """Channels of the image, whether they come last, and whether that is guessed: by the first parameter it meets."""
     followed = {place for place, node in enumerate(symbol.nodes) if node.is_variable and node.name == name}
     for place, node in enumerate(symbol.nodes):
         if node.is_variable or not any(entry.node in followed for entry in inputs_of(node)):
@@ -95,9 +115,11 @@ def _channels(symbol: Symbol, params: Params, name: str) -> tuple[int, bool]:
                     where=f"{symbol.file_name}, node {node.name}",
                     expected="3 channels (RGB) or 1 (gray)",
                 )
-            return found
+            return *found, node.op == "FullyConnected"
+        if node.op in _CHANGING:
+            break
         followed.add(place)
-    return 3, False
+    return 3, False, True
 
 
 def _told_by(symbol: Symbol, params: Params, node: Node) -> tuple[int, bool] | None:
@@ -115,8 +137,13 @@ def _told_by(symbol: Symbol, params: Params, node: Node) -> tuple[int, bool] | N
         except OperatorProblem:
             return None  # told when the node is translated
         return (shapes[0][3] if last else shapes[0][1]) * groups, last
-    if node.op.startswith(("BatchNorm", "CuDNNBatchNorm")) and len(shapes[0]) == 1:
+    if node.op.startswith(("BatchNorm", "CuDNNBatchNorm")) and shapes[0] in ((1,), (3,)):  # others: flattened
         return shapes[0][0], node.attributes.get("axis") in ("3", "-1")
+    if node.op.startswith("broadcast_") and shapes[0] in ((1, 3, 1, 1), (3, 1, 1)):
+        return 3, False
+    if node.op == "FullyConnected" and len(shapes[0]) == 2:  # 3 n² is no square: one of both, or another shape
+        numbers = shapes[0][1]
+        return 1 if math.isqrt(numbers) ** 2 == numbers else 3, False
     return None
 
 
@@ -147,7 +174,12 @@ def class_count(directory: Path, files: MxnetFiles) -> int | None:
 def candidates(channels: int) -> Iterator[int]:
     """Sides of square images, the most usual first."""
     small = (28, 32, 224) if channels == 1 else ()
-    yield from dict.fromkeys((*small, *_COMMON, *_SEARCHED))
+    yield from dict.fromkeys((*small, *_COMMON, *sorted(_SEARCHED, key=_oddness)))
+
+
+def _oddness(side: int) -> int:
+    """0 for what people choose, more for what they do not; sides of the same oddness stay in order."""
+    return next((place for place, number in enumerate((50, 32, 16, 10, 8, 4, 2)) if side % number == 0), 7)
 
 
 def _of_shapes(value: Any, name: str) -> list[int] | None:
@@ -194,7 +226,8 @@ def _checked(sizes: list[int], source: str) -> StatedSize:
             got=str(sizes),
             remedy="correct it, or say the size with `mli model import --size`",
         )
-    return StatedSize(width, height, source)
+    channels = sizes[-1] if last else sizes[-3] if len(sizes) >= 3 else None
+    return StatedSize(width, height, source, channels if channels in (1, 3) else None)
 
 
 def _json(path: Path) -> Any:

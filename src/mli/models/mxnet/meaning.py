@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mli.errors import ModelRefused
+from mli.models.mxnet.bounds import PASSING, RESHAPING, bounds_of
 from mli.models.mxnet.building import Shape, Tensor, is_open, shape_text
+from mli.models.mxnet.inputs import PARAMETER
 from mli.models.mxnet.params import Params
 from mli.models.mxnet.symbol import Entry, Symbol
 from mli.models.mxnet.translate import Translation, inputs_of, reachable
@@ -17,19 +19,7 @@ from mli.types import OutputKind, Task
 
 _LABEL = re.compile(r".*label\d*")
 _DETECTION = ("_contrib_MultiBoxDetection", "MultiBoxDetection")
-_PASSING = (
-    "MakeLoss",
-    "make_loss",
-    "BlockGrad",
-    "stop_gradient",
-    "Dropout",
-    "identity",
-    "_copy",
-    "Flatten",
-    "flatten",
-)
-_RESHAPING = ("Reshape", "reshape", "squeeze", "expand_dims", "Cast", "cast", "amp_cast", "_CrossDeviceCopy")
-_PROBABILITIES = ("SoftmaxOutput", "Softmax", "softmax", "SoftmaxActivation", "LogisticRegressionOutput", "sigmoid")
+_ROUNDING = 1e-6
 _AS_THEY_ARE = ("LinearRegressionOutput", "MAERegressionOutput")
 
 
@@ -56,7 +46,13 @@ def predicting_heads(symbol: Symbol, params: Params) -> tuple[tuple[Entry, ...],
     Raises:
         ModelRefused: every head needs a label.
     """
-    kept = tuple(head for head in symbol.heads if not _needs_label(symbol, params, head))
+    free = {head: _free(symbol, params, head) for head in symbol.heads}
+    common = frozenset.intersection(*free.values())
+    kept = tuple(
+        head
+        for head, names in free.items()
+        if not any(_LABEL.fullmatch(name) for name in names) and (names <= common or not common)
+    )
     if not kept:
         raise ModelRefused(
             "Every output of the MXNet network needs the labels of the training data.",
@@ -68,9 +64,11 @@ def predicting_heads(symbol: Symbol, params: Params) -> tuple[tuple[Entry, ...],
     return kept, tuple(symbol.nodes[head.node].name for head in symbol.heads if head not in kept)
 
 
-def _needs_label(symbol: Symbol, params: Params, head: Entry) -> bool:
+def _free(symbol: Symbol, params: Params, head: Entry) -> frozenset[str]:
+    """The variables without values that an output is made of: the image, and labels whatever their names."""
     nodes = [symbol.nodes[place] for place in reachable(symbol, (head,))]
-    return any(node.is_variable and node.name not in params.arrays and _LABEL.fullmatch(node.name) for node in nodes)
+    free = (node.name for node in nodes if node.is_variable and node.name not in params.arrays)
+    return frozenset(name for name in free if not PARAMETER.fullmatch(name))
 
 
 def find_meaning(symbol: Symbol, translation: Translation, heads: Sequence[Entry], labels: int | None) -> Meaning:
@@ -103,9 +101,9 @@ def _is_triple(shapes: list[Shape]) -> bool:
 
 
 def _classifier(symbol: Symbol, translation: Translation, heads: Sequence[Entry], labels: int | None) -> Meaning:
-    flat = [head for head in heads if _width(translation.values[head]) is not None]
+    flat = [head for head in heads if _is_flat(translation.values[head], labels)]
     fitting = [head for head in flat if labels is None or _width(translation.values[head]) == labels] or flat
-    ends = [head for head in fitting if symbol.nodes[_end(symbol, head).node].op in _PROBABILITIES] or fitting
+    ends = [head for head in fitting if _is_probability(symbol, head)] or fitting
     if not ends:
         raise ModelRefused(
             "The outputs of the MXNet network are neither a classifier's nor a detector's.",
@@ -119,7 +117,7 @@ def _classifier(symbol: Symbol, translation: Translation, heads: Sequence[Entry]
     head = ends[0]
     count = _width(translation.values[head])
     op = symbol.nodes[_end(symbol, head).node].op
-    if op in _PROBABILITIES:
+    if _is_probability(symbol, head):
         return Meaning("classification", "probabilities", (head,), count, f"{count} probabilities")
     if op in _AS_THEY_ARE:
         return Meaning("classification", "probabilities", (head,), count, f"{count} values, published as they are")
@@ -127,12 +125,24 @@ def _classifier(symbol: Symbol, translation: Translation, heads: Sequence[Entry]
     return Meaning("classification", "logits", (head,), count, note)
 
 
+def _is_probability(symbol: Symbol, head: Entry) -> bool:
+    """Whether the operators in front of an output leave nothing but numbers from 0 to 1."""
+    low, high = bounds_of(symbol)[head.node]
+    return low >= 0 and high <= 1 + _ROUNDING
+
+
 def _end(symbol: Symbol, head: Entry) -> Entry:
     """The operator that gives an output its meaning, behind those that only pass it on."""
     entry = head
-    while symbol.nodes[entry.node].op in _PASSING + _RESHAPING and inputs_of(symbol.nodes[entry.node]):
+    while symbol.nodes[entry.node].op in PASSING + RESHAPING and inputs_of(symbol.nodes[entry.node]):
         entry = inputs_of(symbol.nodes[entry.node])[0]
     return entry
+
+
+def _is_flat(tensor: Tensor, labels: int | None) -> bool:
+    """Whether it is a row of values for one image, and no map of them."""
+    width = _width(tensor)
+    return width is not None and (width == labels or sum(size > 1 for size in tensor.shape[1:]) <= 1)
 
 
 def _width(tensor: Tensor) -> int | None:

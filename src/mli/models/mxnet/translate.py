@@ -153,6 +153,7 @@ class _Translator:
         self._graph = GraphBuilder()
         self._values: dict[Entry, Tensor] = {}
         self._numbered: set[int] = set()
+        self._variables: dict[str, Tensor] = {}
 
     def run(self, used: Iterable[int], heads: Sequence[Entry], all_outputs: bool) -> Translation:
         count: Counter[str] = Counter()
@@ -171,6 +172,12 @@ class _Translator:
         return Translation(self._graph, outputs, tuple(sorted(count.items())), self._values)
 
     def _variable(self, node: Node) -> Tensor:
+        """Variables of one name are one: branches may each have made their own."""
+        if node.name not in self._variables:
+            self._variables[node.name] = self._made_variable(node)
+        return self._variables[node.name]
+
+    def _made_variable(self, node: Node) -> Tensor:
         if node.name in self._inputs:
             return self._graph.input(node.name, self._inputs[node.name])
         array = self._params.arrays[node.name]

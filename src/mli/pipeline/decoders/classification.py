@@ -45,7 +45,7 @@ class ClassificationDecoder:
         return tuple(
             Prediction(self._model.labels[index], int(index), float(values[index]))
             for index in best
-            if values[index] >= self._min_confidence
+            if not self._min_confidence or values[index] >= self._min_confidence  # a regression's may be below 0
         )
 
 

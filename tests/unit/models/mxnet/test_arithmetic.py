@@ -260,3 +260,21 @@ def test_what_has_no_meaning_is_refused(op: str, attributes: dict[str, Any]) -> 
     other = {"whole": np.zeros((2, 3, 3), np.int32)}
     with pytest.raises(ModelRefused, match="node"):
         translate_operator(op, attributes, random(2, 3, 3), params=other)
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [("_npi_add", [5, 7]), ("_npi_subtract", [-3, -3]), ("_npi_true_divide", [0.25, 0.4]), ("_npi_maximum", [4, 5])],
+)
+def test_pairs_of_the_numpy_interface(op: str, expected: list[float]) -> None:
+    (found,) = run_operator(op, {}, floats(1, 2), floats(4, 5))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [("_npi_subtract_scalar", [-1, 0]), ("_npi_rsubtract_scalar", [1, 0]), ("_npi_power_scalar", [1, 4])],
+)
+def test_numbers_of_the_numpy_interface(op: str, expected: list[float]) -> None:
+    (found,) = run_operator(op, {"scalar": 2}, floats(1, 2))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -51,6 +51,19 @@ def classifier(
     return net.json(head, style=style), arrays
 
 
+def dense(net: Net, data: int) -> int:
+    """fc, a fully connected layer of all classes."""
+    return net.op(
+        "FullyConnected", "fc", data, net.variable("fc_weight"), net.variable("fc_bias"), num_hidden=CLASSES
+    )
+
+
+def conv3(net: Net, data: int, name: str, weight: str = "conv_weight") -> int:
+    """A convolution 3 x 3 without a bias."""
+    options = {"kernel": "(3, 3)", "num_filter": CLASSES, "no_bias": True}
+    return net.op("Convolution", name, data, net.variable(weight), **options)
+
+
 class Archive:
     """An extracted archive and what becomes of it."""
 
@@ -178,6 +191,89 @@ def test_two_free_variables_are_refused(archive: Archive) -> None:
     assert "right" in (error.got or "")
 
 
+def test_a_size_that_is_a_guess_is_a_warning(archive: Archive) -> None:
+    net = Net()
+    data = net.variable("data")
+    for place in range(5):
+        data = net.op("Pooling", f"pool{place}", data, kernel="(2, 2)", stride="(2, 2)", pool_type="avg")
+    full = net.op(
+        "FullyConnected", "fc", data, net.variable("fc_weight"), net.variable("fc_bias"), num_hidden=CLASSES
+    )
+    arrays = weights(fc_weight=(CLASSES, 3 * 3 * 3), fc_bias=(CLASSES,))
+    spec, report = archive.write(net.json(net.op("softmax", "out", full)), arrays).imported()
+    assert spec.input is not None
+    assert spec.input.width == 96
+    assert "100, 112 would fit as well" in report.warnings[0]
+    assert "--size" in report.warnings[0]
+
+
+# --- the channels --------------------------------------------------------------------------------------------------
+
+
+def flattened(inputs: int) -> tuple[bytes, Arrays]:
+    net = Net()
+    full = net.op("FullyConnected", "fc", net.op("Flatten", "flat", net.variable("data")), net.variable("fc_weight"),
+                  net.variable("fc_bias"), num_hidden=CLASSES)  # fmt: skip
+    return net.json(net.op("softmax", "out", full)), weights(fc_weight=(CLASSES, inputs), fc_bias=(CLASSES,))
+
+
+@pytest.mark.parametrize(("inputs", "color", "side"), [(784, "gray", 28), (3 * 32 * 32, "RGB", 32)])
+def test_a_network_of_flattened_pixels(archive: Archive, inputs: int, color: str, side: int) -> None:
+    spec, _ = archive.write(*flattened(inputs)).imported()
+    assert spec.input is not None
+    assert (spec.input.color, spec.input.width, spec.input.height) == (color, side, side)
+
+
+def test_channels_that_a_file_says_go_before_a_guess(archive: Archive) -> None:
+    archive.write(*flattened(32 * 48)).beside("model-shapes.json", [{"shape": [1, 1, 32, 48], "name": "data"}])
+    spec, _ = archive.imported()
+    assert spec.input is not None
+    assert (spec.input.color, spec.input.width, spec.input.height) == ("gray", 48, 32)
+
+
+def test_a_layer_behind_a_change_of_channels_says_nothing_of_the_image(archive: Archive) -> None:
+    """The network makes its image gray itself."""
+    net = Net()
+    gray = net.op("mean", "gray", net.variable("data"), axis="1", keepdims="True")
+    conv = net.op(
+        "Convolution", "conv", gray, net.variable("conv_weight"), kernel="(3, 3)", num_filter=CLASSES, no_bias=True
+    )
+    head = net.op(
+        "softmax", "out", net.op("Pooling", "pool", conv, global_pool=True, kernel="(1, 1)", pool_type="avg"), axis=1
+    )
+    spec, _ = archive.write(net.json(head), weights(conv_weight=(CLASSES, 1, 3, 3))).imported()
+    assert spec.input is not None
+    assert spec.input.color == "RGB"
+
+
+def test_an_image_that_was_saved_with_the_parameters_is_still_the_image(archive: Archive) -> None:
+    """Executors' arrays have the last batch among them."""
+    symbol, arrays = classifier()
+    spec, _ = archive.write(symbol, {**arrays, "data": np.zeros((8, 1, 28, 28), np.float32)}).imported()
+    assert spec.input is not None
+    assert spec.input.name == "data"
+
+
+def test_variables_of_one_name_are_one(archive: Archive) -> None:
+    net = Net()
+    heads = [
+        net.op(
+            "Convolution",
+            name,
+            net.variable("data"),
+            net.variable("weight"),
+            kernel="(3, 3)",
+            num_filter=CLASSES,
+            no_bias=True,
+        )
+        for name in ("one", "two")
+    ]
+    both = net.op("elemwise_add", "both", *heads)
+    pooled = net.op("Pooling", "pool", both, global_pool=True, kernel="(1, 1)", pool_type="avg")
+    archive.write(net.json(net.op("softmax", "out", pooled, axis=1)), weights(weight=(CLASSES, 3, 3, 3))).imported()
+    assert archive.run(np.ones((1, 3, 224, 224), np.float32)).size == CLASSES
+
+
 # --- pooling before its convention -----------------------------------------------------------------------------
 
 
@@ -227,13 +323,27 @@ def test_pooling_rounds_down_where_that_fits(archive: Archive) -> None:
         ("log_softmax", "logits", False),
         ("", "logits", False),
         ("LinearRegressionOutput", "probabilities", False),
+        ("sigmoid", "probabilities", False),
     ],
 )
 def test_what_the_output_means(archive: Archive, end: str, kind: str, total: bool) -> None:
     spec, _ = archive.write(*classifier(end=end)).imported()
     assert [output.kind for output in spec.outputs] == [kind]
-    values = archive.run(np.full((1, 1, 28, 28), 7, np.float32))
+    values = archive.run(np.full((1, 1, 28, 28), 0.01, np.float32))
     assert bool(abs(values.sum() - 1) < 1e-5) == total
+
+
+def test_a_label_may_have_any_name(archive: Archive) -> None:
+    net = Net()
+    data = net.variable("data")
+    full = net.op(
+        "FullyConnected", "fc", data, net.variable("fc_weight"), net.variable("fc_bias"), num_hidden=CLASSES
+    )
+    predicted = net.op("softmax", "predicted", full)
+    loss = net.op("MakeLoss", "loss", net.op("elemwise_sub", "off", predicted, net.variable("y")))
+    arrays = weights(fc_weight=(CLASSES, 16 * 16), fc_bias=(CLASSES,))
+    spec, _ = archive.write(net.json(predicted, loss), arrays).imported(size=(16, 16))
+    assert [output.name for output in spec.outputs] == ["predicted_output"]
 
 
 def test_outputs_that_need_labels_fall_away(archive: Archive) -> None:

@@ -143,3 +143,11 @@ def test_what_cannot_be_done_is_refused(
 ) -> None:
     with pytest.raises(ModelRefused):
         translate_operator(op, attributes, random(2, 3, 4, 4), params=parameters, outputs=outputs)
+
+
+def test_image_normalize_takes_a_mean_and_a_deviation_for_each_channel() -> None:
+    image = np.arange(24, dtype=np.float32).reshape(1, 3, 2, 4)
+    attributes = {"mean": "(1, 2, 3)", "std": "(0.5, 1, 2)"}
+    (found,) = run_operator("_image_normalize", attributes, image, dynamic_batch=True)
+    mean, deviation = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in ([1, 2, 3], [0.5, 1, 2]))
+    np.testing.assert_allclose(found, (image - mean) / deviation, rtol=1e-6)

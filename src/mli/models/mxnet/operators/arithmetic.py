@@ -341,8 +341,32 @@ def _pair_table() -> dict[str, Translate]:
     return table
 
 
+_NUMPY = {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "true_divide": "div",
+    "mod": "mod",
+    "power": "power",
+    "maximum": "maximum",
+    "minimum": "minimum",
+}
+"""Pairs as the numpy interface (mx.np) calls them."""
+
+
+def _numpy_table() -> dict[str, Translate]:
+    table: dict[str, Translate] = {}
+    for word, pair in _NUMPY.items():
+        table[f"_npi_{word}"] = _broadcast(pair)
+        table[f"_npi_{word}_scalar"] = _with_scalar(pair)
+        if pair in _REVERSED:
+            table[f"_npi_r{word}_scalar"] = _with_scalar(pair, reverse=True)
+    return table
+
+
 OPERATORS: Table = {
     **_pair_table(),
+    **_numpy_table(),
     **{name: _function(compute) for name, compute in _FUNCTIONS.items()},
     "_grad_add": _elementwise("add"),
     "add_n": add_n,

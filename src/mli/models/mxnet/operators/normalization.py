@@ -90,6 +90,16 @@ def group_norm(call: Call) -> Tensor:
     return call.reshape(result, data.shape)
 
 
+def image_normalize(call: Call) -> Tensor:
+    """_image_normalize: less a mean and by a deviation for each channel of (batch, C, H, W)."""
+    data = call.input(0, "data")
+    call.expect_rank(data, 4)
+    shape = (1, -1, 1, 1)
+    mean = call.constant(np.reshape(call.attributes.numbers("mean", (0.0,)), shape))
+    deviation = call.constant(np.reshape(call.attributes.numbers("std", (1.0,)), shape))
+    return call.elementwise("Div", call.elementwise("Sub", data, mean), deviation)
+
+
 def lrn(call: Call) -> Tensor:
     """LRN: by the squares of ``nsize`` neighbouring channels."""
     data = call.input(0, "data")
@@ -141,6 +151,7 @@ OPERATORS: Table = {
     "GroupNorm": group_norm,
     "_npx_group_norm": group_norm,
     "LRN": lrn,
+    **dict.fromkeys(("_image_normalize", "_npx__image_normalize"), image_normalize),
     "L2Normalization": l2_normalization,
     "_npx_l2_normalization": l2_normalization,
 }

@@ -188,6 +188,11 @@ def concat(call: Call) -> Tensor:
     return _joined(call, call.inputs, call.attributes.integer("dim", 1))
 
 
+def concatenate(call: Call) -> Tensor:
+    """_npi_concatenate: Concat along ``axis``, the first where not said."""
+    return _joined(call, call.inputs, call.attributes.integer("axis", 0))
+
+
 def stack(call: Call) -> Tensor:
     """stack: side by side along a new axis."""
     first = call.input(0, "data")
@@ -315,6 +320,7 @@ OPERATORS: Table = {
     "space_to_depth": space_to_depth,
     **dict.fromkeys(("reverse", "flip"), reverse),
     **dict.fromkeys(("Concat", "concat"), concat),
+    "_npi_concatenate": concatenate,
     "stack": stack,
     "tile": tile,
     "repeat": repeat,
