@@ -82,6 +82,7 @@ class GraphBuilder:
     nodes: list[GraphNode] = field(default_factory=list)
     _weights: dict[str, _Weight] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
+    _next_number: dict[str, int] = field(default_factory=dict)
     _constants: dict[tuple[str, Shape, bytes], Tensor] = field(default_factory=dict)
 
     def input(self, name: str, shape: Shape, dtype: str = "float32") -> Tensor:
@@ -132,9 +133,11 @@ class GraphBuilder:
 
     def unique(self, wanted: str) -> str:
         """``wanted``, or with a number behind it where that is taken."""
-        name, number = wanted, 1
+        name = wanted
         while name in self._names or not name:
-            name, number = f"{wanted}_{number}", number + 1
+            number = self._next_number.get(wanted, 1)
+            self._next_number[wanted] = number + 1
+            name = f"{wanted}_{number}"
         self._names.add(name)
         return name
 
