@@ -29,7 +29,7 @@ from mli.delivery.sinks.sink import Sink
 from mli.delivery.spool import Spool
 from mli.delivery.spool_schema import SpoolStats, StoredFiring
 from mli.delivery.spool_writer import SpoolWriter
-from mli.errors import MliError, StopError
+from mli.errors import MliError, StopError, UsageError
 from mli.models.repository import Repository
 from mli.pipeline.estimators.registry import choose_backend
 from mli.pipeline.rules import RuleEngine
@@ -159,8 +159,19 @@ class Core:
         if not users:
             return installed
         widest = max(users, key=lambda item: item.limits.memory_bytes)
-        changes = (item.preprocess for item in users)
-        size = next(((item.width, item.height) for item in changes if item.width and item.height), None)
+        sizes = {
+            (item.preprocess.width, item.preprocess.height): item.name
+            for item in users
+            if item.preprocess.width and item.preprocess.height
+        }
+        if installed.format == "mxnet" and len(sizes) > 1:
+            raise UsageError(
+                f"the MXNet model {name} is imported for one input size",
+                expected="the same `preprocess: {size: …}` in all pipelines that use it",
+                got=", ".join(f"{width}x{height} in {user}" for (width, height), user in sizes.items()),
+                remedy="name the archive twice under `models`, once for each size",
+            )
+        size = next(iter(sizes), None)
         return prepare(installed, self._root, widest.backend, self._on_note, limits=widest.limits, import_size=size)
 
     def _check(self) -> None:

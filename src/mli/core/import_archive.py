@@ -17,7 +17,7 @@ from mli.errors import UsageError
 from mli.models.contents import describe, read_manifest
 from mli.models.manifest import MANIFEST_NAME, Manifest
 from mli.models.mxnet.import_request import ImportOptions, ImportReport
-from mli.models.packing import write_archive
+from mli.models.packing import check_target, write_archive
 from mli.models.repository import Repository
 from mli.types import GoldenSample, Prediction
 
@@ -80,6 +80,10 @@ def import_archive(
         UsageError: there is nothing at ``source``, it holds no MXNet model, or ``out`` is there already.
         ArchiveRefused, ModelRefused: as the importer.
     """
+    if out is not None:
+        check_target(out, overwrite=overwrite)
+    if choices.labels is not None and not choices.labels.is_file():
+        raise UsageError("the labels file is not there", where=str(choices.labels))
     with tempfile.TemporaryDirectory(prefix="mli-import-") as folder:
         directory, name = _directory(source, Path(folder), progress)
         files = Path(folder) / "files"

@@ -6,6 +6,7 @@ does not agree with its digests is made again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -66,10 +68,10 @@ class ModelCache:
     def get(self, key: str, size_bytes: int, make: Make, check: Check[T]) -> Cached[T]:
         """The content of ``key``, made first where it is not there or not intact.
 
-        What else there is of the same kind (the part of a key before its first ``-``) was made by or for something
-        that is no longer here; it is removed.
+        What other versions made is removed.
 
         Args:
+            key: ``KIND-VERSION`` or ``KIND-VERSION-DETAIL``.
             size_bytes: about as much will be made; nothing is begun without room for it.
 
         Raises:
@@ -98,16 +100,18 @@ class ModelCache:
 
     def _find(self, key: str, check: Check[T], *, is_new: bool = False) -> Cached[T] | None:
         folder = self.folder / key
-        if not folder.exists():
+        if not os.path.lexists(folder):
             return None
         try:
-            with (folder / "report.json").open("rb") as file:
+            if folder.is_symlink():
+                raise ValueError("it is a link")
+            with _open_file(folder / "report.json") as file:
                 record = json.loads(file.read(_REPORT_LIMIT_BYTES))
             members = _members(folder / "files")
             if record != _record(members, record["report"]):
                 raise ValueError("its files are not those that were written")
             return Cached(check(folder / "files", members, record["report"]), is_new)
-        except (OSError, ValueError, KeyError, TypeError, MliError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, MliError) as error:
             log.warning("%s is damaged and is made anew: %s", folder, error)
             return None
 
@@ -133,16 +137,32 @@ class ModelCache:
             record = json.dumps(_record(members, report), indent=2) + "\n"
             write_durably(files.parent / "report.json", record.encode())
             target = self.folder / key
-            if target.exists():
+            if os.path.lexists(target):
                 target.rename(staging / "damaged")
             files.parent.rename(target)
             sync_directory(self.folder)
 
     def _remove_others(self, key: str) -> None:
-        for path in self.folder.glob(f"{key.partition('-')[0]}-*"):
-            if path.name != key:
-                shutil.rmtree(path)
+        """Remove what other versions made; another detail (an input size, say) may be another pipeline's."""
+        kind, version = key.split("-")[:2]
+        for path in self.folder.glob(f"{kind}-*"):
+            if path.name.split("-")[1] == version:
+                continue
+            with contextlib.suppress(OSError):  # it is in nobody's way
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
                 log.info("removed %s, which is out of date", path)
+
+
+def _open_file(path: Path) -> BufferedReader:
+    """A regular file; nothing else is opened, or waited for."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{path.name} is no file")
+    return file
 
 
 def _members(folder: Path, *, sync: bool = False) -> tuple[Member, ...]:
@@ -156,7 +176,7 @@ def _members(folder: Path, *, sync: bool = False) -> tuple[Member, ...]:
             continue
         if not stat.S_ISREG(kind):
             raise ModelRefused("what was made of the model is no plain file", where=str(path))
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        with _open_file(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             members.append(Member(str(path.relative_to(folder)), os.fstat(file.fileno()).st_size, digest))
             if sync:

@@ -131,7 +131,7 @@ class _Child:
         self._answers, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mli.core.sandbox_child", str(theirs), str(os.getpid())],
+                [sys.executable, "-P", "-m", "mli.core.sandbox_child", str(theirs), str(os.getpid())],
                 pass_fds=[theirs],
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
                 stdin=subprocess.PIPE,

@@ -24,6 +24,8 @@ from mli.types import Record
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+LOADING_POLL_S = 0.1
+"""A model that is being loaded can take gigabytes in a second."""
 SILENCE_S = 5.0
 """A work loop that sent no heartbeat for so long is stuck (or, while a frame is under way, for frame_timeout)."""
 KILL_WAIT_S = 5.0
@@ -65,7 +67,7 @@ class WorkerProcess:
             "OPENBLAS_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "2",
         }
-        command = [sys.executable, "-m", "mli.core.worker", str(theirs.fileno()), str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "mli.core.worker", str(theirs.fileno()), str(os.getpid())]
         self._child = subprocess.Popen(
             command,
             pass_fds=[theirs.fileno()],
@@ -106,13 +108,13 @@ class WorkerProcess:
     def _read_until_end(self) -> Death:
         while True:
             try:
-                message = self.wire.receive(POLL_S)
+                message = self.wire.receive(POLL_S if self._ready else LOADING_POLL_S)
             except TimeoutError:
                 message = None
                 if self._child.poll() is not None:
                     message = self.wire.receive(0.01)
-                elif (late := self._overdue()) is not None:
-                    return late
+                elif (death := self._overdue() or self._too_large()) is not None:
+                    return death
                 else:
                     continue
             if message is None:
@@ -188,6 +190,7 @@ class WorkerProcess:
                 got=f"{used:.0f} MB",
                 remedy=f"set `limits: {{memory: {need:.0f}MB}}` for this pipeline, or take a smaller model",
             ),
+            permanent=not self._ready,  # the same model takes the same memory again
             suspect=self._trying,
         )
 

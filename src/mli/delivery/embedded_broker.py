@@ -65,7 +65,7 @@ class EmbeddedBroker:
         return None if self._child is None else self._child.pid
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "mli.delivery.embedded_broker"]
+        command = [sys.executable, "-P", "-m", "mli.delivery.embedded_broker"]
         command += ["--host", self.host, "--port", str(self.port)]
         # A session of its own: Ctrl-C must reach the core first, which still wants to deliver through this broker.
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)

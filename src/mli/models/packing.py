@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from mli.errors import ArchiveRefused, UsageError
+from mli.errors import ArchiveRefused, RetryError, UsageError
 from mli.models.archive import OpenedArchive, Progress, check_digest, unpack
 from mli.models.contents import describe_checked
 from mli.models.manifest import MANIFEST_NAME, Manifest
@@ -73,12 +73,37 @@ def write_archive(
         UsageError: ``out`` is there, or its suffix is none of the three.
         ArchiveRefused: the result would be refused on a device, and why.
     """
-    if not out.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
-        raise UsageError("A model archive is a .zip or a .tar.gz.", where=str(out), got=out.suffix or "no suffix")
-    if os.path.lexists(out) and not overwrite:
-        raise UsageError("The archive is there already.", where=str(out), remedy="remove it, or say --force")
+    check_target(out, overwrite=overwrite)
     if MANIFEST_NAME in files:
         raise UsageError(f"{MANIFEST_NAME} is written by mli itself.", remedy="leave it out of the files")
+    try:
+        return _write_archive(out, manifest, files, overwrite, compress)
+    except OSError as error:
+        raise RetryError(
+            "The archive cannot be written.",
+            where=str(out),
+            got=error.strerror or str(error),
+            remedy="check the disk and its free space; nothing of it was kept",
+        ) from error
+
+
+def check_target(out: Path, *, overwrite: bool = False) -> None:
+    """Whether an archive can be written there, before any work is done for it.
+
+    Raises:
+        UsageError: wrong suffix, no such folder, a folder that is not writable, or ``out`` is there already.
+    """
+    if not out.name.lower().endswith((".zip", ".tar.gz", ".tgz")):
+        raise UsageError("A model archive is a .zip or a .tar.gz.", where=str(out), got=out.suffix or "no suffix")
+    if not os.access(out.parent, os.W_OK | os.X_OK) or not out.parent.is_dir():
+        raise UsageError("The archive cannot be written there.", where=str(out.parent), expected="a writable folder")
+    if os.path.lexists(out) and not overwrite:
+        raise UsageError("The archive is there already.", where=str(out), remedy="remove it, or say --force")
+
+
+def _write_archive(
+    out: Path, manifest: Manifest, files: Mapping[str, Path | bytes], overwrite: bool, compress: bool
+) -> str:
     listed = tuple(_hashed(path, content) for path, content in sorted(files.items()))
     manifest = replace(manifest, files=listed)
     remove_stale(out.parent)

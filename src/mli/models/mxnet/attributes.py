@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_LARGEST = 1e300
 _LONG = re.compile(r"(?<=\d)L\b")  # Python 2 wrote (3L, 3L)
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "uint8", "int8", "int32", "int64", "bool")
@@ -110,7 +111,7 @@ class Attributes:
             return tuple(self._given(name, default))
         value = self._value(name)
         items = value if isinstance(value, tuple | list) else (value,)
-        if not all(isinstance(item, int | float) for item in items):
+        if not all(isinstance(item, int | float) and abs(item) < _LARGEST for item in items):
             raise OperatorProblem(f"attribute {name}", expected="numbers", found=self._values[name])
         return tuple(float(item) for item in items)
 

@@ -209,5 +209,5 @@ def _written(weight: _Weight, file: BinaryIO) -> Any:
     places = {"location": WEIGHTS_NAME, "offset": str(file.tell()), "length": str(values.nbytes)}
     for key, value in places.items():
         proto.external_data.add(key=key, value=value)
-    values.tofile(file)
+    file.write(values.reshape(-1).view(np.uint8).data)  # tells a full disk as such, which tofile does not
     return proto

@@ -29,6 +29,8 @@ from mli.types import InputSpec, OutputSpec
 
 LABELS_NAME = "labels.txt"
 _TRIES_OF_ONE_ERROR = 4
+_LEAST_TRIES, _NODES_TRIED = 50, 60_000
+"""A large network is not tried with every size that there is."""
 _TYPICAL_SIDES = (224, 299, 28, 32)
 _OTHER_SIDES = (32, 64, 96, 100, 112, 128, 150, 160, 192, 200, 224, 256, 299, 320, 512)
 _OTHERS_TOLD = 3
@@ -154,13 +156,17 @@ class _Import:
             ShapesRefused: none does; the error is that of the first try.
         """
         refusals: list[ShapesRefused] = []
+        most_tries = max(_LEAST_TRIES, _NODES_TRIED // len(self._symbol.nodes))
         for width, height, round_up in self._tries(image, stated):
             try:
                 fit = self._try(image, heads, width, height, round_up)
             except ShapesRefused as error:
-                refusals.append(error)
+                error.__cause__ = error.__context__ = None  # they would keep every graph that was tried
+                refusals.append(error.with_traceback(None))
                 if len(refusals) == _TRIES_OF_ONE_ERROR and len({str(refusal) for refusal in refusals}) == 1:
                     break  # neither size nor rounding makes a difference to it
+                if len(refusals) == most_tries:
+                    break
             else:
                 others = [] if stated is not None else list(islice(self._others(image, heads, fit), _OTHERS_TOLD))
                 self._tell_fit(image, fit, stated, refusals, others)

@@ -158,7 +158,7 @@ def stated_size(directory: Path, files: MxnetFiles, symbol: Symbol, name: str) -
             return _checked(sizes, path)
     variable = symbol.variables()[name]
     shape = Attributes(variable.attributes).text("__shape__", "")
-    numbers = [int(number) for number in re.findall(r"\d+", shape)]
+    numbers = [int(number) for number in re.findall(r"\d{1,9}", shape)]
     if len(numbers) == 4 and min(numbers[1:]) > 0:
         return _checked(numbers, symbol.file_name)
     return None
@@ -204,12 +204,12 @@ def _of_hyper(value: Any, name: str) -> list[int] | None:  # noqa: ARG001 - one 
     text = value.get("image_shape") if isinstance(value, dict) else None
     if text is None:
         return None
-    numbers = [int(number) for number in re.findall(r"\d+", str(text))]
+    numbers = [int(number) for number in re.findall(r"\d{1,9}", str(text))]
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
 def _numbers(value: Any) -> list[int] | None:
-    if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+    if not isinstance(value, list) or not all(type(item) is int for item in value):
         return None
     return value
 

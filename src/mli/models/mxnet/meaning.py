@@ -20,6 +20,7 @@ from mli.types import OutputKind, Task
 _LABEL = re.compile(r".*label\d*")
 _DETECTION = ("_contrib_MultiBoxDetection", "MultiBoxDetection")
 _ROUNDING = 1e-6
+_MOST_HEADS = 100
 _AS_THEY_ARE = ("LinearRegressionOutput", "MAERegressionOutput")
 
 
@@ -46,6 +47,14 @@ def predicting_heads(symbol: Symbol, params: Params) -> tuple[tuple[Entry, ...],
     Raises:
         ModelRefused: every head needs a label.
     """
+    if len(symbol.heads) > _MOST_HEADS:
+        raise ModelRefused(
+            "The MXNet network has too many outputs.",
+            where=symbol.file_name,
+            expected=f"at most {_MOST_HEADS}",
+            got=str(len(symbol.heads)),
+            remedy="save the network with its prediction as the only output",
+        )
     free = {head: _free(symbol, params, head) for head in symbol.heads}
     common = frozenset.intersection(*free.values())
     kept = tuple(

@@ -18,6 +18,7 @@ from mli.models.rules import shown
 
 SYMBOL_LIMIT_BYTES = 64 * MEBIBYTE
 _NODES = 200_000
+_NAMES_LENGTH = 1000
 _VARIABLE = "null"
 # Operators whose auxiliary states the oldest files leave out of the inputs: name → (inputs before them, their names).
 _AUXILIARY = {
@@ -131,8 +132,9 @@ class _Reader:
         name, inputs = value.get("name"), value.get("inputs", [])
         if not isinstance(name, str) or not isinstance(inputs, list):
             raise self._wrong("a name (text) and inputs (a list)", shown(str(value)[:200]), where)
-        if not (name.isprintable() and value["op"].isprintable()):
-            raise self._wrong("names without control characters", shown(f"{name} {value['op']}"), where)
+        words = f"{name} {value['op']}"
+        if not words.isprintable() or len(words) > _NAMES_LENGTH:
+            raise self._wrong(f"names without control characters, of at most {_NAMES_LENGTH}", shown(words), where)
         self._old_style |= "param" in value
         attributes: dict[str, str] = {}
         for key in ("param", "attr", "attrs"):
@@ -170,7 +172,7 @@ class _Reader:
         """``1.9.1`` from ``{"mxnet_version": ["int", 10901]}``."""
         try:
             number = int(value["attrs"]["mxnet_version"][1])
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             return "0.8 or older" if self._old_style else "unknown"
         return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 

@@ -112,11 +112,12 @@ def check_supported(symbol: Symbol, used: Iterable[int]) -> None:
         listed.append(f"and {len(unknown) - _SHOWN} more")
     operators = sorted({node.op for node in unknown})
     count = "an operator that is" if len(operators) == 1 else f"{len(operators)} operators that are"
+    named = ", ".join(operators[:_SHOWN]) + (" …" if len(operators) > _SHOWN else "")
     raise ModelRefused(
-        f"The MXNet network uses {count} not supported: {', '.join(operators)}.",
+        f"The MXNet network uses {count} not supported: {named}.",
         where=f"{symbol.file_name}: " + "; ".join(listed),
         expected="only these operators: " + ", ".join(sorted(OPERATORS, key=str.lower)),
-        got=", ".join(operators),
+        got=named,
         remedy="cut the network before these nodes and save it again, or convert it to ONNX where it was trained",
     )
 
