@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from tests.fixtures.color_model import numbered_images
-from tests.fixtures.mli_process import run_mli, start_mli
+from tests.fixtures.mli_process import environment, run_mli, start_mli
 from tests.fixtures.mxnet_files import GOLDEN, Net, golden_archive, params_bytes, synset
 
 LABELS = {"synset.txt": synset(10)}
@@ -117,6 +119,8 @@ def test_what_mli_cannot_do_is_told_whole(tmp_path: Path, images: Path) -> None:
         (["net.zip", "-o", "x.rar"], ".zip or a .tar.gz"),
         (["net.zip", "-o", "x.zip", "--size", "large"], "size"),
         (["native.zip", "-o", "x.zip"], "holds no MXNet model"),
+        (["net.zip", "-o", "nowhere/x.zip"], "a writable folder"),
+        (["net.zip", "-o", "x.zip", "--labels", "nothing.txt"], "labels file is not there"),
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -126,6 +130,53 @@ def test_a_wrong_command_line_is_a_usage_error(tmp_path: Path, arguments: list[s
     assert result.returncode == 2
     assert said in result.stderr
     assert not (tmp_path / "x.zip").exists()
+
+
+def test_a_model_that_takes_too_much_memory_is_ended_while_it_loads(tmp_path: Path, images: Path) -> None:
+    """A layer of 2000 x 2000 x 16 numbers."""
+    net = Net()
+    options = {"kernel": "(3, 3)", "num_filter": 16, "no_bias": True}
+    layer = net.op("Convolution", "conv", net.variable("data"), net.variable("conv_weight"), **options)
+    pooled = net.op("Pooling", "pool", layer, kernel="(1, 1)", global_pool=True, pool_type="avg")
+    shapes = json.dumps([{"shape": [1, 3, 2000, 2000], "name": "data"}])
+    archive = tmp_path / "large.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("large-symbol.json", net.json(net.op("softmax", "out", pooled, axis=1)))
+        packed.writestr("large-0000.params", params_bytes({"conv_weight": np.ones((16, 3, 3, 3), np.float32)}))
+        packed.writestr("model-shapes.json", shapes)
+        packed.writestr("synset.txt", synset(16))
+    file = tmp_path / "run.yaml"
+    file.write_text(f"model: {archive}\nsource: {images}\nlimits: {{memory: 200MB}}\n")
+    result = run_mli("run", file, "--once", "--root", tmp_path / "root", state=tmp_path)
+    assert result.returncode == 1
+    assert "used more memory" in result.stderr
+    assert "limits: {memory: " in result.stderr
+
+
+def test_two_sizes_of_one_model_are_refused_before_anything_runs(tmp_path: Path, images: Path) -> None:
+    archive = golden_archive("inception", tmp_path / "net.zip", extra=LABELS)
+    pipelines = "".join(
+        f"  p{side}: {{model: net, source: {{uri: {images}}}, preprocess: {{size: {side}x{side}}}, "
+        f"publish: {{topic: 't/{side}'}}}}\n"
+        for side in (96, 128)
+    )
+    file = tmp_path / "run.yaml"
+    file.write_text(f"models: {{net: {{uri: {archive}}}}}\npipelines:\n{pipelines}")
+    result = run_mli("run", file, state=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "96x96 in p96, 128x128 in p128" in result.stderr
+
+
+def test_a_module_in_the_working_directory_is_not_imported(tmp_path: Path, images: Path) -> None:
+    archive = golden_archive("inception", tmp_path / "net.zip", extra=LABELS)
+    (tmp_path / "onnx.py").write_text("raise SystemExit('this is not the library')\n")
+    (tmp_path / "cv2.py").write_text("raise SystemExit('this is not the library')\n")
+    program = "import sys; sys.path.remove(''); import mli.__main__; mli.__main__.run()"
+    command = [sys.executable, "-c", program, "run", archive, images, "--once", "--interval", "0"]
+    result = subprocess.run(
+        list(map(str, command)), cwd=tmp_path, env=environment(tmp_path / "state"), capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def test_the_second_start_imports_nothing(mxnet: ModelSpec, tmp_path: Path) -> N
         ("report.json", lambda data: data.replace(b"decided", b"denied!")),
         ("report.json", lambda data: data[:40]),
         ("report.json", lambda _: b"[]"),
+        ("report.json", lambda _: b"[" * 100_000),
         ("report.json", None),
     ],
 )
@@ -117,6 +119,53 @@ def test_a_damaged_import_is_made_again(mxnet: ModelSpec, tmp_path: Path, file: 
     assert runs(mxnet) == 2
     assert (path.read_bytes() if path.exists() else b"") == before
     assert cached(tmp_path) == ["mxnet-1"]
+
+
+def fifo(entry: Path) -> None:
+    (entry / "report.json").unlink()
+    os.mkfifo(entry / "report.json")
+
+
+def dangling_link(entry: Path) -> None:
+    entry.rename(entry.parent / "elsewhere")
+    entry.symlink_to("nowhere")
+
+
+def link_to_another(entry: Path) -> None:
+    entry.rename(entry.parent / "elsewhere")
+    entry.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("damage", [fifo, dangling_link, link_to_another])
+def test_what_is_no_folder_of_files_is_made_again(
+    mxnet: ModelSpec, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    first, _ = imported(mxnet, tmp_path)
+    entry = tmp_path / "cache" / SHA / "mxnet-1"
+    damage(entry)
+    assert imported(mxnet, tmp_path)[0] == first
+    assert runs(mxnet) == 2
+    assert entry.is_dir()
+    assert not entry.is_symlink()
+
+
+def test_what_cannot_be_removed_hinders_nothing(mxnet: ModelSpec, tmp_path: Path) -> None:
+    cache = tmp_path / "cache" / SHA
+    cache.mkdir(parents=True)
+    (cache / "mxnet-old").symlink_to("nowhere")
+    spec, _ = imported(mxnet, tmp_path)
+    assert Path(spec.directory).is_dir()
+    assert cached(tmp_path) == ["mxnet-1"]
+
+
+def test_two_input_sizes_of_one_archive_are_both_kept(mxnet: ModelSpec, tmp_path: Path) -> None:
+    specs = [
+        prepare(mxnet, Root(tmp_path), "auto", lambda _: None, import_size=size, importer=jobs.import_small)
+        for size in ((96, 96), (128, 128), (96, 96))
+    ]
+    assert runs(mxnet) == 2
+    assert specs[0] == specs[2] != specs[1]
+    assert all(Path(spec.directory).is_dir() for spec in specs)
 
 
 def test_another_importer_imports_again_and_removes_what_the_old_one_made(
