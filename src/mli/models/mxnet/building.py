@@ -72,13 +72,19 @@ class _Weight:
     shape: Shape
     dtype: str
     read: Callable[[], NDArray[Any]]
+    is_parameter: bool = False
 
 
 @dataclass(slots=True)
 class GraphBuilder:
-    """Collects the nodes and weights of one model; names are made unique."""
+    """Collects the nodes and weights of one model; names are made unique.
+
+    Attributes:
+        not_finite: parameters that hold NaN or infinite values, known once they are written.
+    """
 
     inputs: list[Tensor] = field(default_factory=list)
+    not_finite: list[str] = field(default_factory=list)
     nodes: list[GraphNode] = field(default_factory=list)
     _weights: dict[str, _Weight] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
@@ -95,7 +101,7 @@ class GraphBuilder:
     def weight(self, name: str, shape: Shape, dtype: str, read: Callable[[], NDArray[Any]]) -> Tensor:
         """A parameter, read when the model is written."""
         unique = self.unique(name)
-        self._weights[unique] = _Weight(unique, shape, dtype, read)
+        self._weights[unique] = _Weight(unique, shape, dtype, read, is_parameter=True)
         return Tensor(unique, shape, dtype)
 
     def constant(self, value: NDArray[Any], hint: str) -> Tensor:
@@ -154,7 +160,7 @@ class GraphBuilder:
         """
         used = {name for node in self.nodes for name in node.inputs} | {tensor.name for tensor in outputs}
         with (folder / WEIGHTS_NAME).open("xb") as file:
-            initializers = [_written(weight, file) for weight in self._weights.values() if weight.name in used]
+            initializers = [self._written(weight, file) for weight in self._weights.values() if weight.name in used]
             if not file.tell():
                 file.write(b"\0")  # an empty file cannot be mapped
         graph = helper.make_graph(
@@ -170,6 +176,22 @@ class GraphBuilder:
         path.write_bytes(model.SerializeToString(deterministic=True))
         onnx.checker.check_model(str(path), full_check=False)
         return path
+
+    def _written(self, weight: _Weight, file: BinaryIO) -> Any:
+        values = np.ascontiguousarray(weight.read(), dtype=np.dtype(weight.dtype).newbyteorder("<"))
+        if weight.is_parameter and weight.dtype == "float32" and not np.isfinite(values).all():
+            self.not_finite.append(weight.name)
+        proto = TensorProto(name=weight.name, data_type=_ONNX_TYPES[weight.dtype], dims=weight.shape)
+        if values.nbytes <= _INLINE_BYTES:
+            proto.raw_data = values.tobytes()
+            return proto
+        file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+        proto.data_location = TensorProto.EXTERNAL
+        places = {"location": WEIGHTS_NAME, "offset": str(file.tell()), "length": str(values.nbytes)}
+        for key, value in places.items():
+            proto.external_data.add(key=key, value=value)
+        file.write(values.reshape(-1).view(np.uint8).data)  # tells a full disk as such, which tofile does not
+        return proto
 
 
 def is_open(size: int) -> bool:
@@ -196,18 +218,3 @@ def _value_info(tensor: Tensor) -> Any:
 
 def _node_proto(node: GraphNode) -> Any:
     return helper.make_node(node.op_type, node.inputs, node.outputs, node.name, **node.attributes)
-
-
-def _written(weight: _Weight, file: BinaryIO) -> Any:
-    values = np.ascontiguousarray(weight.read(), dtype=np.dtype(weight.dtype).newbyteorder("<"))
-    proto = TensorProto(name=weight.name, data_type=_ONNX_TYPES[weight.dtype], dims=weight.shape)
-    if values.nbytes <= _INLINE_BYTES:
-        proto.raw_data = values.tobytes()
-        return proto
-    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-    proto.data_location = TensorProto.EXTERNAL
-    places = {"location": WEIGHTS_NAME, "offset": str(file.tell()), "length": str(values.nbytes)}
-    for key, value in places.items():
-        proto.external_data.add(key=key, value=value)
-    file.write(values.reshape(-1).view(np.uint8).data)  # tells a full disk as such, which tofile does not
-    return proto

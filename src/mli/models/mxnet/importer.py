@@ -24,7 +24,7 @@ from mli.models.mxnet.meaning import Meaning, find_meaning, predicting_heads
 from mli.models.mxnet.params import Params, read_params
 from mli.models.mxnet.symbol import Entry, Symbol, read_symbol
 from mli.models.mxnet.translate import ShapesRefused, Translation, translate
-from mli.models.rules import shown
+from mli.models.rules import listed, shown
 from mli.types import InputSpec, OutputSpec
 
 LABELS_NAME = "labels.txt"
@@ -86,6 +86,11 @@ class _Import:
         labels = self._fitting_labels(fit.meaning)
         outputs, graph = self._outputs(fit), fit.translation.graph
         graph.save(out, outputs)
+        if graph.not_finite:
+            self._warnings.append(
+                f"{len(graph.not_finite)} parameters ({listed(graph.not_finite)}) hold NaN or infinite values: "
+                "the training did not converge, or the file is damaged"
+            )
         (out / LABELS_NAME).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         manifest = self._manifest(image, fit, outputs)
         files = tuple(_member(out / name) for name in (LABELS_NAME, MODEL_NAME, WEIGHTS_NAME))

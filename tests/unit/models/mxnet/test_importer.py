@@ -394,6 +394,14 @@ def test_a_learnt_gamma_that_is_ignored_is_told(
     assert not warned or "fix_gamma" in report.warnings[0]
 
 
+def test_weights_that_are_no_numbers_are_told(archive: Archive) -> None:
+    symbol, arrays = classifier()
+    broken = {**arrays, "conv_bias": np.array([np.nan, 1], np.float32)}
+    _, report = archive.write(symbol, broken).imported()
+    assert "'conv_bias'" in report.warnings[0]
+    assert "NaN" in report.warnings[0]
+
+
 # --- labels ----------------------------------------------------------------------------------------------------
 
 
