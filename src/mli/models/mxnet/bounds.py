@@ -20,21 +20,9 @@ PASSING = (
 RESHAPING = ("Reshape", "reshape", "squeeze", "expand_dims", "Cast", "cast")
 """… or give it another shape or type."""
 _CHOOSING = (
-    *("slice", "crop", "slice_axis", "_npx_slice", "SliceChannel", "split", "transpose", "_np_transpose", "SwapAxis"),
-    *(
-        "swapaxes",
-        "Crop",
-        "mean",
-        "max",
-        "max_axis",
-        "min",
-        "min_axis",
-        "UpSampling",
-        "tile",
-        "repeat",
-        "take",
-        "pick",
-    ),
+    *("slice", "crop", "slice_axis", "_npx_slice", "Crop", "SliceChannel", "split", "take", "pick", "tile", "repeat"),
+    *("transpose", "_np_transpose", "SwapAxis", "swapaxes", "UpSampling"),
+    *("mean", "max", "max_axis", "min", "min_axis"),
 )
 """What they give lies between the least and the largest of what they get."""
 _PROBABILITIES = (
@@ -43,15 +31,8 @@ _PROBABILITIES = (
 )
 _ACTIVATIONS = ("Activation", "_npx_activation")
 _SUMS = (
-    "_Plus",
-    "_plus",
-    "_add",
-    "elemwise_add",
-    "broadcast_add",
-    "broadcast_plus",
-    "add_n",
-    "ElementWiseSum",
-    "_sum",
+    *("_Plus", "_plus", "_add", "elemwise_add", "broadcast_add", "broadcast_plus"),
+    *("add_n", "ElementWiseSum", "_sum"),
 )
 _PRODUCTS = ("_Mul", "_mul", "elemwise_mul", "broadcast_mul")
 _JOINS = ("Concat", "concat", "stack")

@@ -19,7 +19,15 @@ from mli.models.mxnet.attributes import OperatorProblem
 from mli.models.mxnet.building import MODEL_NAME, WEIGHTS_NAME, Tensor
 from mli.models.mxnet.detection_head import join_heads
 from mli.models.mxnet.import_request import ImportOptions, ImportReport
-from mli.models.mxnet.inputs import ImageInput, StatedSize, candidates, class_count, find_image_input, stated_size
+from mli.models.mxnet.inputs import (
+    ImageInput,
+    StatedSize,
+    class_count,
+    find_image_input,
+    other_sides,
+    stated_size,
+    usual_sides,
+)
 from mli.models.mxnet.meaning import Meaning, find_meaning, predicting_heads
 from mli.models.mxnet.params import Params, read_params
 from mli.models.mxnet.symbol import Entry, Symbol, read_symbol
@@ -182,17 +190,21 @@ class _Import:
         """Sizes and roundings in the order of their likelihood: down as MXNet 1.x, up as before it had a convention.
 
         A file of MXNet 0.8 or older may well mean up. Later ones do only where they were saved again from such a
-        file: every usual size is tried with rounding down before.
+        file: every usual size is tried with rounding down before. Unusual sizes come last: they are many.
         """
         pooling = [node for node in self._symbol.nodes if node.op in ("Pooling", "Pooling_v1")]
         silent = any("pooling_convention" not in node.attributes for node in pooling)
-        sizes = [(stated.width, stated.height)] if stated else [(side, side) for side in candidates(image.channels)]
-        if not silent:
-            yield from ((*size, False) for size in sizes)
-        elif self._symbol.old_style:
-            yield from ((*size, round_up) for size in sizes for round_up in (False, True))
-        else:
-            yield from ((*size, round_up) for round_up in (False, True) for size in sizes)
+        roundings = (False, True) if silent else (False,)
+        groups: list[list[tuple[int, int]]] = (
+            [[(stated.width, stated.height)]]
+            if stated
+            else [[(side, side) for side in sides] for sides in (usual_sides(image.channels), other_sides())]
+        )
+        for sizes in groups:
+            if self._symbol.old_style:
+                yield from ((*size, round_up) for size in sizes for round_up in roundings)
+            else:
+                yield from ((*size, round_up) for round_up in roundings for size in sizes)
 
     def _stated(self, image: ImageInput) -> StatedSize | None:
         if self._options.size is not None:

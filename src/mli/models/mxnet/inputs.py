@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,23 +23,11 @@ from mli.models.mxnet.translate import inputs_of, reachable
 from mli.models.rules import listed, shown
 
 PARAMETER = re.compile(r".*(weight|bias|gamma|beta|alpha|(moving|running)_(mean|var|avg))\d*")
-_CHANGING = (  # behind these, a layer's channels are no longer the image's
-    *(
-        "SliceChannel",
-        "split",
-        "Concat",
-        "concat",
-        "stack",
-        "mean",
-        "sum",
-        "sum_axis",
-        "max",
-        "max_axis",
-        "min",
-        "dot",
-    ),
-    *("slice", "crop", "slice_axis", "space_to_depth", "tile", "repeat", "batch_dot", "take", "pick"),
+_CHANGING = (
+    *("SliceChannel", "split", "slice", "crop", "slice_axis", "take", "pick", "Concat", "concat", "stack"),
+    *("mean", "sum", "sum_axis", "max", "max_axis", "min", "dot", "batch_dot", "space_to_depth", "tile", "repeat"),
 )
+"""Behind these, a layer's channels are no longer the image's."""
 _SIDE_FILE_BYTES = 1 << 20
 _MAX_SIDE = 16_384
 _COMMON = (224, 299, 227, 256, 300, 512, 320, 416, 28, 32, 64, 96, 112, 128, 160, 192, 331, 384, 448, 480, 608, 640)
@@ -171,10 +158,15 @@ def class_count(directory: Path, files: MxnetFiles) -> int | None:
     return int(text) if re.fullmatch(r"\d{1,6}", text) else None
 
 
-def candidates(channels: int) -> Iterator[int]:
-    """Sides of square images, the most usual first."""
+def usual_sides(channels: int) -> tuple[int, ...]:
+    """Sides of square images that networks are trained with, the most usual first."""
     small = (28, 32, 224) if channels == 1 else ()
-    yield from dict.fromkeys((*small, *_COMMON, *sorted(_SEARCHED, key=_oddness)))
+    return tuple(dict.fromkeys((*small, *_COMMON)))
+
+
+def other_sides() -> list[int]:
+    """All other sides that are tried."""
+    return sorted(set(_SEARCHED) - set(_COMMON), key=lambda side: (_oddness(side), side))
 
 
 def _oddness(side: int) -> int:

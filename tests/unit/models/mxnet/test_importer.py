@@ -277,10 +277,16 @@ def test_variables_of_one_name_are_one(archive: Archive) -> None:
 # --- pooling before its convention -----------------------------------------------------------------------------
 
 
-def branches(style: SymbolStyle) -> tuple[bytes, Arrays]:
-    """A convolution and a pooling layer whose outputs are as large as each other only if pooling rounds up."""
+def branches(style: SymbolStyle, layers: int = 0) -> tuple[bytes, Arrays]:
+    """A convolution and a pooling layer whose outputs are as large as each other only if pooling rounds up.
+
+    Args:
+        layers: so many more in front of them, which change nothing.
+    """
     net = Net()
     data = net.variable("data")
+    for place in range(layers):
+        data = net.op("relu", f"relu{place}", data)
     conv = net.op("Convolution", "conv", data, net.variable("conv_weight"), net.variable("conv_bias"),
                   kernel="(3, 3)", stride="(2, 2)", pad="(1, 1)", num_filter=2)  # fmt: skip
     pool = net.op("Pooling", "pool", data, kernel="(3, 3)", stride="(2, 2)", pool_type="max")
@@ -296,10 +302,10 @@ def branches(style: SymbolStyle) -> tuple[bytes, Arrays]:
     return net.json(head, style=style), arrays
 
 
-@pytest.mark.parametrize("style", ["param", "attrs"])
-def test_pooling_rounds_up_where_only_that_fits(archive: Archive, style: SymbolStyle) -> None:
-    """Also in a file that a later MXNet saved again."""
-    _, report = archive.write(*branches(style)).imported()
+@pytest.mark.parametrize(("style", "layers"), [("param", 0), ("attrs", 0), ("param", 1500), ("attrs", 1500)])
+def test_pooling_rounds_up_where_only_that_fits(archive: Archive, style: SymbolStyle, layers: int) -> None:
+    """Also in a file that a later MXNet saved again, and in a network so large that not every size is tried."""
+    _, report = archive.write(*branches(style, layers)).imported()
     (note,) = [note for note in report.notes if "pooling" in note]
     assert note.startswith("pooling rounds up")
     assert "joined" in note
