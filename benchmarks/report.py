@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from conformance.marked_page import write_between
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -33,13 +35,8 @@ def tables(measured: dict[str, Any]) -> str:
 
 
 def write(text: str) -> None:
-    """Put the tables between the markers of RESULTS.md; what people wrote around them stays."""
-    whole = RESULTS.read_text(encoding="utf-8")
-    before, found_begin, rest = whole.partition(BEGIN)
-    _, found_end, after = rest.partition(END)
-    if not (found_begin and found_end):
-        raise LookupError(f"{RESULTS}: the markers {BEGIN} and {END} are missing")
-    RESULTS.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    """Put the tables between the markers of the page."""
+    write_between(RESULTS, BEGIN, END, text)
 
 
 def ratios(rounds: list[dict[str, Any]], against: str) -> list[float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from conformance.compare import BOUND
+from conformance.marked_page import write_between
 from conformance.networks import NetworkRecord
 from conformance.operators import OperatorRecord
 from conformance.oracle_process import ROOT
@@ -74,17 +75,8 @@ def tables(
 
 
 def write(text: str) -> None:
-    """Put the tables between the markers of docs/mxnet.md; what people wrote around them stays.
-
-    Raises:
-        LookupError: the markers are missing.
-    """
-    whole = PAGE.read_text(encoding="utf-8")
-    before, found_begin, rest = whole.partition(BEGIN)
-    _, found_end, after = rest.partition(END)
-    if not (found_begin and found_end):
-        raise LookupError(f"{PAGE}: the markers {BEGIN} and {END} are missing")
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    """Put the tables between the markers of the page."""
+    write_between(PAGE, BEGIN, END, text)
 
 
 def network_line(record: NetworkRecord) -> str:

@@ -320,11 +320,14 @@ def test_a_damaged_copy_is_made_again(large: ModelSpec, tmp_path: Path) -> None:
     assert path.read_bytes()[1000:1003] != b"bad"
 
 
-def test_a_copy_of_another_processor_or_runtime_is_replaced(large: ModelSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["1.0.0+{processor}", "{version}+0123456789ab"])
+def test_a_copy_of_another_processor_or_runtime_is_replaced(large: ModelSpec, tmp_path: Path, other: str) -> None:
     first, _ = compiled(large, tmp_path)
     assert first.compiled_file is not None
     folder = Path(first.compiled_file).parents[1]
-    folder.rename(folder.parent / "onnxruntime-1.0.0-0123456789ab")
+    version, processor = folder.name.split("-")[1].split("+")
+    name = other.format(version=version, processor=processor)
+    folder.rename(folder.parent / f"onnxruntime-{name}-archive")
     second, notes = compiled(large, tmp_path)
     assert second == first
     assert len(notes) == 1

@@ -71,7 +71,7 @@ class ModelCache:
         What other versions made is removed.
 
         Args:
-            key: ``KIND-VERSION`` or ``KIND-VERSION-DETAIL``.
+            key: ``KIND-VERSION`` or ``KIND-VERSION-DETAIL``, where a version is all that makes others useless.
             size_bytes: about as much will be made; nothing is begun without room for it.
 
         Raises:

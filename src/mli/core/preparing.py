@@ -140,7 +140,7 @@ def _compiled(spec: ModelSpec, cache: ModelCache, origin: str, on_note: Note, li
         return str(files / "model.ort")
 
     version = importlib.metadata.version("onnxruntime")
-    return cache.get(f"onnxruntime-{version}-{_processor(origin)}", size, make, check).value
+    return cache.get(f"onnxruntime-{version}+{_processor()}-{origin}", size, make, check).value
 
 
 def job_limits(size: int, limits: LimitSettings | None = None) -> SandboxLimits:
@@ -162,9 +162,9 @@ def _size(spec: ModelSpec) -> int:
     return sum(path.stat().st_size for path in Path(spec.directory).rglob("*") if path.is_file())
 
 
-def _processor(origin: str) -> str:
-    """A digest of all that a compiled copy depends on, but its runtime: this processor, and what it was made from."""
-    facts = {os.uname().machine, origin}
+def _processor() -> str:
+    """A digest of what a compiled copy depends on beside its runtime and its model."""
+    facts = {os.uname().machine}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = cpuinfo.read_text(errors="replace").splitlines()

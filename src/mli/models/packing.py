@@ -104,14 +104,14 @@ def check_target(out: Path, *, overwrite: bool = False) -> None:
 def _write_archive(
     out: Path, manifest: Manifest, files: Mapping[str, Path | bytes], overwrite: bool, compress: bool
 ) -> str:
-    listed = tuple(_hashed(path, content) for path, content in sorted(files.items()))
+    listed = tuple(hashed(path, content) for path, content in sorted(files.items()))
     manifest = replace(manifest, files=listed)
     remove_stale(out.parent)
     with staging_folder(out.parent) as staging:
         temporary = staging / out.name
         write = _write_zip if out.name.lower().endswith(".zip") else _write_tar
         contents = {MANIFEST_NAME: manifest.to_bytes(), **dict(sorted(files.items()))}
-        first = _hashed(MANIFEST_NAME, contents[MANIFEST_NAME])
+        first = hashed(MANIFEST_NAME, contents[MANIFEST_NAME])
         with temporary.open("xb") as file:
             write(file, contents, (first, *listed), compress)
             file.flush()
@@ -152,7 +152,12 @@ def _opened(content: Path | bytes) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _hashed(path: str, content: Path | bytes) -> Member:
+def hashed(path: str, content: Path | bytes) -> Member:
+    """A file as a manifest lists it: its path in the archive, its size and digest.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     digest, size = hashlib.sha256(), 0
     try:
         with _opened(content) as stream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,7 +12,6 @@ from mli.errors import ModelRefused
 from mli.models.contents import labels_file
 from mli.models.labels import read_labels
 from mli.models.manifest import MANIFEST_NAME, Manifest
-from mli.models.members import CHUNK_BYTES, Member
 from mli.models.mxnet.archive_files import MxnetFiles, find_mxnet
 from mli.models.mxnet.attributes import OperatorProblem
 from mli.models.mxnet.building import MODEL_NAME, WEIGHTS_NAME, Tensor
@@ -32,6 +30,7 @@ from mli.models.mxnet.meaning import Meaning, find_meaning, predicting_heads
 from mli.models.mxnet.params import Params, read_params
 from mli.models.mxnet.symbol import Entry, Symbol, read_symbol
 from mli.models.mxnet.translate import ShapesRefused, Translation, translate
+from mli.models.packing import hashed
 from mli.models.rules import listed, shown
 from mli.types import InputSpec, OutputSpec
 
@@ -101,7 +100,7 @@ class _Import:
             )
         (out / LABELS_NAME).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         manifest = self._manifest(image, fit, outputs)
-        files = tuple(_member(out / name) for name in (LABELS_NAME, MODEL_NAME, WEIGHTS_NAME))
+        files = tuple(hashed(name, out / name) for name in (LABELS_NAME, MODEL_NAME, WEIGHTS_NAME))
         (out / MANIFEST_NAME).write_bytes(replace(manifest, files=files).to_bytes())
         return ImportReport(
             self._files.symbol,
@@ -303,12 +302,3 @@ class _Import:
             outputs=tuple(OutputSpec(tensor.name, fit.meaning.kind) for tensor in outputs),
             description=f"imported from {self._files.symbol} and {self._files.params}",
         )
-
-
-def _member(path: Path) -> Member:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return Member(path.name, size, digest.hexdigest())

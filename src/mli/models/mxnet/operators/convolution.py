@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from mli.models.mxnet.attributes import OperatorProblem, ShapeProblem
 from mli.models.mxnet.building import Tensor, is_open, shape_text
@@ -34,18 +35,14 @@ def convolution(call: Call) -> Tensor:
                 found=shape_text(data.shape),
             )
         sizes.append(room // stride + 1)
-    result = call.emit(
-        "Conv",
-        data,
-        weight,
-        *_bias(call, filters, no_bias=False),
-        shape=(data.shape[0], filters, *sizes),
-        kernel_shape=kernel,
-        strides=strides,
-        dilations=dilations,
-        pads=pads + pads,
-        group=groups,
-    )
+    inputs = (data, weight, *_bias(call, filters, no_bias=False))
+    windows: dict[str, Any] = {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "dilations": dilations,
+        "pads": pads + pads,
+    }
+    result = call.emit("Conv", *inputs, shape=(data.shape[0], filters, *sizes), group=groups, **windows)
     return channels_restored(call, result, layout)
 
 
@@ -72,19 +69,10 @@ def deconvolution(call: Call) -> Tensor:
     sizes = [size - first - last + more for size, first, last, more in zip(whole, before, after, added, strict=True)]
     if min(sizes) < 1:
         raise ShapeProblem("its padding takes all of its output", found=shape_text(data.shape))
-    result = call.emit(
-        "ConvTranspose",
-        data,
-        weight,
-        *_bias(call, filters, no_bias=True),
-        shape=(data.shape[0], filters, *sizes),
-        kernel_shape=kernel,
-        strides=strides,
-        dilations=dilations,
-        pads=before + after,
-        output_padding=added if any(added) else None,
-        group=groups,
-    )
+    inputs = (data, weight, *_bias(call, filters, no_bias=True))
+    windows: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "dilations": dilations}
+    windows |= {"pads": before + after, "output_padding": added if any(added) else None}
+    result = call.emit("ConvTranspose", *inputs, shape=(data.shape[0], filters, *sizes), group=groups, **windows)
     return channels_restored(call, result, layout)
 
 
