@@ -71,7 +71,7 @@ def deconvolution(call: Call) -> Tensor:
         raise ShapeProblem("its padding takes all of its output", found=shape_text(data.shape))
     inputs = (data, weight, *_bias(call, filters, no_bias=True))
     windows: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "dilations": dilations}
-    windows |= {"pads": before + after, "output_padding": added if any(added) else None}
+    windows["pads"], windows["output_padding"] = before + after, added if any(added) else None
     result = call.emit("ConvTranspose", *inputs, shape=(data.shape[0], filters, *sizes), group=groups, **windows)
     return channels_restored(call, result, layout)
 
