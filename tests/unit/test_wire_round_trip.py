@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mli import frozen_json
 from mli.config.settings import DeploymentSettings, DeviceSettings, PipelineSettings, PublishSettings, SourceSettings
 from mli.core.wire import Start
-from mli.types import Message, ModelSpec, Prediction, Record, ResumeState
+from mli.types import Message, ModelSpec, Prediction, Record
 
 MESSAGES = st.builds(Message, payload=st.text().map(str.encode))
 RECORDS = st.builds(Record, messages=st.lists(MESSAGES, max_size=3).map(tuple))
@@ -53,7 +53,6 @@ def test_any_settings_arrive_as_they_were(device: DeviceSettings, deployment: De
 START = Start(
     PipelineSettings("p", "t", SourceSettings("images"), "m", PublishSettings("topic")),
     ModelSpec("m", "1", "0", "onnx", "classification", "/", "m.onnx", ("a",)),
-    ResumeState("e"),
 )
 
 

@@ -12,6 +12,7 @@ from mli.config.settings import (
     DeploymentSettings,
     DeviceSettings,
     LimitSettings,
+    LogSettings,
     ModelSource,
     MqttSettings,
     PipelineSettings,
@@ -57,7 +58,7 @@ def build_device(file: DeviceFile, folder: Path, default_root: Path, problems: P
             drain_timeout_s=file.spool.drain_timeout,
         ),
         commands={name: CommandSettings(item.argv, item.timeout) for name, item in file.commands.items()},
-        log_level=file.log_level,
+        log=LogSettings(level=file.log_level),
     )
 
 

@@ -13,6 +13,9 @@ from mli.types import Color, Interpolation, Layout, Resize
 
 MEBIBYTE = 1024 * 1024
 
+IsolationMode = Literal["auto", "container", "none"]
+"""``auto``: a container where it works, else none, which the status says; ``container`` never degrades."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
@@ -132,6 +135,7 @@ class PipelineSettings:
     min_confidence: float = 0.0
     rules: tuple[RuleSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
+    isolation: IsolationMode = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,98 @@ class CommandSettings:
     timeout_s: float = 5.0
 
 
+CredentialsKind = Literal["auto", "keys", "environment", "profile", "container", "iot", "anonymous"]
+"""Where S3 credentials come from. ``auto`` takes the first of these, in this order, for which there are settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """How model archives are fetched.
+
+    Attributes:
+        endpoint: URL of an S3-compatible store; None is AWS.
+        region: of the buckets; None follows the bucket's own.
+        profile: of the AWS configuration files, for ``profile``.
+        access_key_id, secret_access_key: for ``keys``.
+        role_alias, credentials_endpoint: of the IoT credentials provider, for ``iot``; its client certificate is the
+            device's own (``mqtt.tls``).
+        ca_path: PEM file to trust instead of the system's store, for the endpoint and for https.
+        proxy: URL of an HTTP proxy; None takes the environment's.
+        stall_timeout_s: a download that brings nothing for so long is begun again where it stopped.
+        max_bytes: a larger archive is refused while it comes.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    credentials: CredentialsKind = "auto"
+    profile: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    role_alias: str | None = None
+    credentials_endpoint: str | None = None
+    ca_path: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    connect_timeout_s: float = 10.0
+    stall_timeout_s: float = 30.0
+    max_bytes: int = 4096 * MEBIBYTE
+
+
+@dataclass(frozen=True, slots=True)
+class AllowSettings:
+    """What a deployment that came over the network may use of this device.
+
+    Attributes:
+        paths: absolute folders below which its files (images, ``file://`` archives) may lie.
+        hosts: host names of ``https://`` archives; ``*.example.org`` allows every name below it. The host of the store's
+            endpoint needs no mention.
+    """
+
+    paths: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnchor:
+    """A public key whose holder may deploy to this device.
+
+    Attributes:
+        key_id: the first 16 hexadecimal digits of the sha256 of the raw Ed25519 public key (32 bytes).
+        public_key: the raw key, hexadecimal.
+    """
+
+    key_id: str
+    public_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """When a new deployment counts as good, and for how long it can still be taken back.
+
+    Attributes:
+        healthy_after_s: each pipeline must have run so long without trouble, with a frame where its source gives one.
+        watch_s: three crashes within this time of the activation bring the old deployment back.
+        deadline_s: from its arrival to its activation; then it has failed.
+    """
+
+    healthy_after_s: float = 10.0
+    watch_s: float = 600.0
+    deadline_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Logs of the core.
+
+    Attributes:
+        format: of the files and of standard error: ``text``, or one JSON object a line.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    max_bytes: int = 5 * MEBIBYTE
+    kept: int = 3
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
     """What never comes over the network.
@@ -200,6 +296,8 @@ class DeviceSettings:
     Attributes:
         mqtt: None prints predictions to standard output.
         root: absolute path of the device's folder.
+        trust: whose deployments are taken from the network; empty takes unsigned ones, whoever the broker let publish them.
+        min_isolation: ``container`` refuses deployments, and pipelines, that would run without one.
     """
 
     thing: str
@@ -207,7 +305,12 @@ class DeviceSettings:
     mqtt: MqttSettings | None = None
     spool: SpoolSettings = SpoolSettings()
     commands: dict[str, CommandSettings] = field(default_factory=dict)
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log: LogSettings = LogSettings()
+    store: StoreSettings = StoreSettings()
+    allow: AllowSettings = AllowSettings()
+    trust: tuple[TrustAnchor, ...] = ()
+    health: HealthSettings = HealthSettings()
+    min_isolation: Literal["none", "container"] = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,18 +318,28 @@ class ModelSource:
     """Where a model archive is, and the digest it must have.
 
     Attributes:
-        uri: a path.
+        uri: an absolute path, ``file://``, ``s3://BUCKET/KEY`` or ``https://``.
         sha256: hexadecimal, None where the user gave none.
+        region: of the bucket, where the deployment says it.
     """
 
     uri: str
     sha256: str | None = None
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSettings:
-    """What runs: models and pipelines."""
+    """What runs: models and pipelines.
+
+    Attributes:
+        identity: sha256 of the canonical form (its expanded long form without ``revision``, JSON with sorted keys).
+        revision: rises with each deployment that comes over the network.
+        trust: where not None, the keys that are trusted from now on, once this signed deployment is healthy.
+    """
 
     models: dict[str, ModelSource]
     pipelines: tuple[PipelineSettings, ...]
     revision: int | None = None
+    identity: str = ""
+    trust: tuple[TrustAnchor, ...] | None = None

@@ -130,7 +130,7 @@ class Core:
     def __enter__(self) -> Core:
         with contextlib.ExitStack() as stack:
             stack.enter_context(RootLock(self._root))
-            handler = log_to_file(self._root.system_log, self._device.log_level)
+            handler = log_to_file(self._root.system_log, self._device.log.level)
             stack.callback(handler.close)
             stack.callback(logging.getLogger("mli").removeHandler, handler)
             self.models = self._install()

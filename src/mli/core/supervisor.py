@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from mli.config.settings import PipelineSettings
-from mli.core.restart import RestartPolicy
-from mli.core.wire import Ack, Ready, Start, Stop
+from mli.core.restart import LONGEST_DELAY_S, RestartPolicy
+from mli.core.wire import Ack, Go, Ready, Start, Stop, Warm
 from mli.core.worker_process import Death, WorkerProcess
 from mli.errors import MliError, RetryError
 from mli.types import Caution, Counters, ModelSpec, Record, ResumeState
@@ -26,7 +26,7 @@ SUSPECTS_IN_A_ROW = 5
 ACK_EVERY = 8
 """Records that are committed together share an acknowledgement; at the latest every so many there is one."""
 
-State = Literal["starting", "running", "waiting", "finished", "stopped", "broken"]
+State = Literal["starting", "standby", "running", "waiting", "finished", "stopped", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class PipelineStatus:
     """A pipeline as its supervisor sees it.
 
     Attributes:
-        state: ``waiting`` is the pause before a failed worker is started again.
+        state: ``standby`` is warm and waits for ``go``; ``waiting`` is the pause before a failed worker is
+            started again.
         restarts: workers that were replaced since the core started.
         error: the last failure, None while there was none since the last progress.
     """
@@ -68,6 +69,9 @@ class PipelineSupervisor(threading.Thread):
     Args:
         source_key: what the source's position belongs to.
         on_committed: hears each record once it is on disk; must not block.
+        on_death: hears how a worker ended that should not have ended; must not block.
+        standby: the first worker loads its model and waits for ``go``; when it dies before that, no other is started.
+        forever: a broken pipeline is tried again now and then: nobody stands by a device to start it again.
     """
 
     def __init__(
@@ -78,6 +82,10 @@ class PipelineSupervisor(threading.Thread):
         source_key: str,
         on_committed: Callable[[Record], None],
         on_change: Callable[[], None],
+        *,
+        on_death: Callable[[Death], None] = lambda _: None,
+        standby: bool = False,
+        forever: bool = False,
         policy: RestartPolicy | None = None,
     ) -> None:
         super().__init__(name=f"supervisor-{settings.name}")
@@ -89,7 +97,11 @@ class PipelineSupervisor(threading.Thread):
         self._on_committed = on_committed
         self._on_change = on_change
         self._policy = policy or RestartPolicy()
+        self._on_death = on_death
+        self._forever = forever
         self._stop_asked = threading.Event()
+        self._lock = threading.Lock()
+        self._may_go = not standby
         self._worker: WorkerProcess | None = None
         self._newest = 0
         self._counters = Counters()
@@ -103,12 +115,26 @@ class PipelineSupervisor(threading.Thread):
         resident_bytes = self._status.resident_bytes if worker is None else worker.resident_bytes
         return replace(self._status, counters=self._counters, resident_bytes=resident_bytes)
 
+    def go(self) -> None:
+        """Let a worker that stands by begin where the pipeline stands in the spool now. Any thread."""
+        with self._lock:
+            self._may_go = True
+            worker = self._worker
+        if worker is None:
+            return  # it died; the next one need not wait
+        self._set("starting")
+        try:
+            worker.go(self._go_message())
+        except (OSError, RetryError) as error:
+            log.warning("pipeline %s: its warm worker could not begin: %s", self.settings.name, error)
+            worker.kill()
+
     def stop(self) -> None:
         """Let the worker finish the frames under way, then end. Any thread."""
         self._stop_asked.set()
         worker = self._worker
         if worker is not None:
-            if self._status.state == "starting":
+            if self._status.state in ("starting", "standby"):
                 worker.kill()  # it has nothing to finish
             with contextlib.suppress(OSError):  # it is ending anyway
                 worker.wire.send(Stop())
@@ -144,11 +170,15 @@ class PipelineSupervisor(threading.Thread):
             self.error = death.error
             log.error("pipeline %s: %s", self.settings.name, death.error)
             self._learn(death)
-            if death.permanent or self._policy.broken:
+            self._on_death(death)
+            if death.permanent or self._policy.broken or not self._may_go:
                 self._set("broken", pid=None, error=str(death.error))
-                return
+                if not (self._forever and self._may_go):
+                    return
+                delay_s = LONGEST_DELAY_S
             log.info("pipeline %s: a new worker starts in %.1f s", self.settings.name, delay_s)
-            self._set("waiting", pid=None, error=str(death.error), restarts=self._status.restarts + 1)
+            state: State = "broken" if self._status.state == "broken" else "waiting"
+            self._set(state, pid=None, error=str(death.error), restarts=self._status.restarts + 1)
             self._stop_asked.wait(delay_s)
         self._set("stopped", pid=None)
 
@@ -163,36 +193,47 @@ class PipelineSupervisor(threading.Thread):
         self._caution = Caution(one_by_one=True, avoid=avoid)
 
     def _one_life(self) -> Death | None:
+        self._set("starting")
+        worker = WorkerProcess(Start(self.settings, self.model), self._take)
+        self._set("starting", pid=worker.pid)
+        with self._lock:
+            self._worker = worker
+            goes = self._may_go
         try:
-            resume = self._store.resume(self.settings.name, self._source_key)
+            go = self._go_message() if goes else None
+            if self._stop_asked.is_set():
+                worker.kill()
+            return worker.run(go)
         except RetryError as error:  # a full disk is no failure of the worker
             log.error("pipeline %s cannot start: %s", self.settings.name, error)
             self._set("waiting", error=str(error))
+            worker.end()
             self._stop_asked.wait(RESUME_RETRY_S)
             return None
+        finally:
+            with self._lock:
+                self._worker = None
+
+    def _go_message(self) -> Go:
+        resume = self._store.resume(self.settings.name, self._source_key)
         if resume.position is not None and self.settings.source.once:
             log.warning("pipeline %s goes on after %s, where it stopped", self.settings.name, resume.position)
         self._counters = resume.counters
-        self._set("starting")
-        worker = WorkerProcess(Start(self.settings, self.model, resume, self._caution), self._take)
-        self._worker = worker
-        self._set("starting", pid=worker.pid)
-        if self._stop_asked.is_set():
-            worker.kill()
-        try:
-            return worker.run()
-        finally:
-            self._worker = None
+        return Go(resume, self._caution)
 
-    def _take(self, message: Ready | Record) -> None:
-        if isinstance(message, Ready):
-            log.info("pipeline %s: %s, input %s", self.settings.name, message.backend, message.input_text)
-            self._set("running", backend=message.backend, input_text=message.input_text)
-            if self._stop_asked.is_set():
-                self.stop()
-        else:
+    def _take(self, message: Warm | Ready | Record) -> None:
+        if isinstance(message, Record):
             self._newest = message.number
             self._store.submit(message, self._committed)
+            return
+        if isinstance(message, Warm):
+            log.info("pipeline %s: %s, input %s", self.settings.name, message.backend, message.input_text)
+            state: State = self._status.state if self._may_go else "standby"
+            self._set(state, backend=message.backend, input_text=message.input_text)
+        else:
+            self._set("running")
+        if self._stop_asked.is_set():
+            self.stop()
 
     def _committed(self, record: Record) -> None:
         """Called from the spool's thread once the record is on disk."""

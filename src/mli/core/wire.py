@@ -1,7 +1,11 @@
 """The wire between core and worker: one JSON message a frame, with its length before it.
 
-core → worker: ``start`` (everything the worker needs), ``ack`` (records up to a number are committed), ``stop``.
-worker → core: ``ready``, ``trying``, ``record``, ``heartbeat``, ``finished``, ``failed``.
+core → worker: ``start`` (what to load), ``go`` (where to begin), ``ack`` (records up to a number are committed),
+``stop``.
+worker → core: ``warm``, ``ready``, ``trying``, ``record``, ``heartbeat``, ``finished``, ``failed``.
+
+A worker loads its model at once and opens its source only at ``go``, so that it can be warm before the one that it
+replaces has left.
 """
 
 from __future__ import annotations
@@ -30,14 +34,20 @@ _PART_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The worker's whole world; the first message it gets.
+    """What a worker loads; the first message it gets. With ``Go`` it is the worker's whole world."""
+
+    settings: PipelineSettings
+    model: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Open the source and work.
 
     Attributes:
         caution: what earlier workers of this pipeline died of.
     """
 
-    settings: PipelineSettings
-    model: ModelSpec
     resume: ResumeState
     caution: Caution = Caution()
 
@@ -62,8 +72,8 @@ class Trying:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The model is loaded and warm.
+class Warm:
+    """The model is loaded and has run once.
 
     Attributes:
         backend: name and version.
@@ -72,6 +82,11 @@ class Ready:
 
     backend: str
     input_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The source is open; frames follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +120,11 @@ class Failed:
     permanent: bool
 
 
-WireMessage = Start | Ack | Stop | Trying | Ready | Record | Heartbeat | Finished | Failed
+WireMessage = Start | Go | Ack | Stop | Warm | Ready | Trying | Record | Heartbeat | Finished | Failed
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Start, Ack, Stop, Trying, Ready, Record, Heartbeat, Finished, Failed)
+    kind.__name__.lower(): kind
+    for kind in (Start, Go, Ack, Stop, Warm, Ready, Trying, Record, Heartbeat, Finished, Failed)
 }
 
 

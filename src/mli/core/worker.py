@@ -1,6 +1,6 @@
 """The worker process: one pipeline, everything up to the socket. ``python -m mli.core.worker FD CORE_PID``.
 
-It parses hostile bytes, so it has no spool, no network of its own and nothing but what ``Start`` brings.
+It parses hostile bytes, so it has no spool, no network of its own and nothing but what ``Start`` and ``Go`` bring.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from mli.core.confinement import die_with_parent
-from mli.core.wire import WINDOW, Ack, Failed, Finished, Heartbeat, Ready, Start, Stop, Trying, Wire
+from mli.core.wire import WINDOW, Ack, Failed, Finished, Go, Heartbeat, Ready, Start, Stop, Trying, Warm, Wire
 from mli.errors import MliError, RefusedError, StopError
 from mli.types import Record
 
@@ -51,7 +51,8 @@ def _serve(wire: Wire, start: Start) -> None:
     import cv2
 
     from mli.pipeline.estimators.registry import open_estimator
-    from mli.pipeline.loop import PipelineLoop
+    from mli.pipeline.loop import FrameProcessor, PipelineLoop
+    from mli.pipeline.rules import RuleEngine
     from mli.pipeline.sources.registry import open_source
     from mli.pipeline.warmup import describe_input, warm_up
 
@@ -64,11 +65,17 @@ def _serve(wire: Wire, start: Start) -> None:
     )
     if estimator.capacity > 1:
         cv2.setNumThreads(1)  # frames are worked on side by side: one that took all cores would only wait for others
+    processor = FrameProcessor(settings, start.model, estimator)
+    RuleEngine(settings.rules, start.model.labels)  # told now, and not when the old worker has left
+    warm_up(estimator, processor.io)
+    wire.send(Warm(estimator.backend, describe_input(processor.io.input)))
+    go = wire.receive()
+    if not isinstance(go, Go):  # it is not needed after all, or the core is gone
+        sys.exit(0)
     outlet = _WireOutlet(wire)
-    source = open_source(settings.source, start.resume.position)
-    loop = PipelineLoop(settings, start.model, estimator, source, start.resume, outlet, start.caution)
-    warm_up(estimator, loop.io)
-    wire.send(Ready(estimator.backend, describe_input(loop.io.input)))
+    source = open_source(settings.source, go.resume.position)
+    loop = PipelineLoop(settings, start.model, processor, source, go.resume, outlet, go.caution)
+    wire.send(Ready())
     receiver = threading.Thread(target=_receive, args=(wire, loop, outlet), name="receive", daemon=True)
     receiver.start()
     ended = loop.run()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psutil
 
 from mli.config.settings import LimitSettings
-from mli.core.wire import Failed, Finished, Heartbeat, Ready, Start, Trying, Wire, WireMessage
+from mli.core.wire import Failed, Finished, Go, Heartbeat, Ready, Start, Trying, Warm, Wire, WireMessage
 from mli.errors import MliError, StopError
 from mli.types import Record
 
@@ -39,12 +39,14 @@ class Death:
         source_ended: the source came to its end; nothing is wrong.
         error: what went wrong, None where nothing did.
         permanent: another try cannot help.
+        silent: its work loop sent no heartbeat any more.
         suspect: position of the frame that was worked on alone when the worker died of its own work.
     """
 
     source_ended: bool = False
     error: MliError | None = None
     permanent: bool = False
+    silent: bool = False
     suspect: str | None = None
 
 
@@ -52,10 +54,10 @@ class WorkerProcess:
     """Starts a worker and reads from it until it ends. ``run`` belongs to one thread; ``stop`` to any.
 
     Args:
-        on_message: gets ``Ready`` and every ``Record``, in order.
+        on_message: gets ``Warm``, ``Ready`` and every ``Record``, in order.
     """
 
-    def __init__(self, start: Start, on_message: Callable[[Ready | Record], None]) -> None:
+    def __init__(self, start: Start, on_message: Callable[[Warm | Ready | Record], None]) -> None:
         self._start = start
         self._on_message = on_message
         self._limits: LimitSettings = start.settings.limits
@@ -81,7 +83,7 @@ class WorkerProcess:
         self._stderr = threading.Thread(target=self._read_stderr, daemon=True)
         self._stderr.start()
         self._started_at = self._heard_at = time.monotonic()
-        self._ready = False
+        self._warm = self._gone = self._ready = False
         self._trying: str | None = None
         self._oldest_frame_s = 0.0
         self.resident_bytes = 0
@@ -91,15 +93,31 @@ class WorkerProcess:
         """The child's process id."""
         return self._child.pid
 
-    def run(self) -> Death:
-        """Serve the worker until its life ends, whatever ends it. It is gone when this returns."""
+    def run(self, go: Go | None) -> Death:
+        """Serve the worker until its life ends, whatever ends it. It is gone when this returns.
+
+        Args:
+            go: sent at once; None leaves that to ``go``.
+        """
         try:
             self.wire.send(self._start)
+            if go is not None:
+                self.go(go)
             return self._read_until_end()
         except (OSError, ValueError, TypeError, KeyError) as error:
             return self._died(f"its connection broke: {error}")
         finally:
-            self._end()
+            self.end()
+
+    def go(self, go: Go) -> None:
+        """Let it open its source and work; any thread, once.
+
+        Raises:
+            OSError: it is gone.
+        """
+        self._started_at = time.monotonic()
+        self._gone = True
+        self.wire.send(go)
 
     def kill(self) -> None:
         """End it at once."""
@@ -135,6 +153,9 @@ class WorkerProcess:
             case Heartbeat():
                 self._oldest_frame_s = message.oldest_frame_s
                 return self._overdue() or self._too_large()
+            case Warm():
+                self._warm = True
+                self._on_message(message)
             case Ready():
                 self._ready = True
                 self._on_message(message)
@@ -153,23 +174,26 @@ class WorkerProcess:
     def _overdue(self) -> Death | None:
         now = time.monotonic()
         if not self._ready:
-            if now - self._started_at <= self._limits.start_timeout_s:
+            stands_by = self._warm and not self._gone
+            if stands_by or now - self._started_at <= self._limits.start_timeout_s:
                 return None
-            return self._hung("it did not load its model", "start_timeout", self._limits.start_timeout_s)
+            what = "it did not open its source" if self._warm else "it did not load its model"
+            return self._hung(what, "start_timeout", self._limits.start_timeout_s)
         silence = now - self._heard_at
         if self._oldest_frame_s and self._oldest_frame_s + silence > self._limits.frame_timeout_s:
             return self._hung("a frame took too long", "frame_timeout", self._limits.frame_timeout_s)
         if silence > max(SILENCE_S, self._limits.frame_timeout_s):
-            return self._hung("its work loop is silent", "frame_timeout", self._limits.frame_timeout_s)
+            return self._hung("its work loop is silent", "frame_timeout", self._limits.frame_timeout_s, silent=True)
         return None
 
-    def _hung(self, what: str, limit: str, seconds: float) -> Death:
+    def _hung(self, what: str, limit: str, seconds: float, *, silent: bool = False) -> Death:
         self.kill()
         return Death(
             error=StopError(
                 f"the worker was ended: {what} (limit {seconds:g} s)",
                 remedy=f"raise limits.{limit} of the pipeline, or take a smaller model",
             ),
+            silent=silent,
             suspect=self._trying,
         )
 
@@ -195,7 +219,7 @@ class WorkerProcess:
         )
 
     def _died(self, how: str | None = None) -> Death:
-        self._end()
+        self.end()
         code = self._child.returncode
         if how is None:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -204,7 +228,7 @@ class WorkerProcess:
         suspect = None if -code in (signal.SIGKILL, signal.SIGTERM) else self._trying
         return Death(error=StopError(f"the worker died: {how}", got=last), suspect=suspect)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Whatever it still does, it is gone after this."""
         self.wire.close()
         try:

@@ -60,7 +60,7 @@ class FrameProcessor:
 
     def __init__(self, settings: PipelineSettings, model: ModelSpec, estimator: Estimator) -> None:
         self.io = resolve(model, estimator, settings.preprocess)
-        self._estimator = estimator
+        self.estimator = estimator
         self._preprocess = Preprocessor(self.io.input)
         self._decode = make_decoder(model, self.io, top=settings.top, min_confidence=settings.min_confidence)
         # Decoding and preprocessing of the next frames overlap inference, which is limited to what the backend takes.
@@ -70,7 +70,7 @@ class FrameProcessor:
         """Predictions of an image, uint8 (height, width, 3), BGR."""
         tensor, placement = self._preprocess(image)
         with self._slots:
-            outputs = self._estimator.infer({self.io.input.name: tensor})
+            outputs = self.estimator.infer({self.io.input.name: tensor})
         return self._decode(outputs, placement)
 
 
@@ -88,15 +88,15 @@ class PipelineLoop:
         self,
         settings: PipelineSettings,
         model: ModelSpec,
-        estimator: Estimator,
+        processor: FrameProcessor,
         source: Source,
         resume: ResumeState,
         outlet: Outlet,
         caution: Caution = Caution(),
     ) -> None:
         self._settings = settings
-        self._processor = FrameProcessor(settings, model, estimator)
-        self.io = self._processor.io
+        estimator = processor.estimator
+        self._processor = processor
         self._rules = RuleEngine(settings.rules, model.labels)
         self._messages = MessageMaker(settings, model, estimator.backend, resume.epoch)
         self._source = source

@@ -173,7 +173,7 @@ mqtt:
 """,
     )
     device = settings.device
-    assert (device.root, device.log_level) == (str(folder / "state"), "debug")
+    assert (device.root, device.log.level) == (str(folder / "state"), "debug")
     assert device.spool == SpoolSettings(10 * 1024**2, 172_800.0, 60.0)
     tls = TlsSettings(str(folder / "ca.pem"), str(folder / "c.pem"), str(folder / "k.pem"), "x-amzn-mqtt-ca")
     assert device.mqtt == MqttSettings("broker", 8883, "me", tls, "u", "p", 120, "5")

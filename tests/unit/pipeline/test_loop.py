@@ -23,7 +23,7 @@ from mli.config.settings import PipelineSettings, PublishSettings, RuleSettings,
 from mli.errors import ImageRefused, ModelRefused
 from mli.pipeline import loop as loop_module
 from mli.pipeline.estimators.estimator import Estimator
-from mli.pipeline.loop import PipelineLoop
+from mli.pipeline.loop import FrameProcessor, PipelineLoop
 from mli.pipeline.sources.images import ImagesSource
 from mli.pipeline.sources.source import Capture, Reading, Source
 from mli.types import Caution, Counters, ModelSpec, Record, ResumeState, TensorInfo
@@ -141,7 +141,8 @@ def make(
     resume: ResumeState = FRESH,
     caution: Caution = NONE,
 ) -> PipelineLoop:
-    return PipelineLoop(settings, MODEL, estimator or GreyEstimator(), source, resume, outlet, caution)
+    processor = FrameProcessor(settings, MODEL, estimator or GreyEstimator())
+    return PipelineLoop(settings, MODEL, processor, source, resume, outlet, caution)
 
 
 @contextmanager
