@@ -55,7 +55,9 @@ def main() -> None:
     try:
         app()
     except MliError as error:
-        print(f"mli: {error}", file=sys.stderr)
+        from mli.core.log_format import error_text
+
+        print(f"mli: {error_text(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("mli: interrupted", file=sys.stderr)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mli.core.core import Core
+from mli.core.log_format import TextFormatter
 from mli.delivery.sinks.stdout import StdoutSink, await_room
 
 if TYPE_CHECKING:
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
     from mli.types import Message, Record
 
 SIGINT_CODE = 130
-
-
-class _Words(logging.Formatter):
-    """For people; tracebacks are in the log file."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return self.formatMessage(logging.makeLogRecord({**record.__dict__, "message": record.getMessage()}))
 
 
 class Running:
@@ -51,7 +45,7 @@ class Running:
         self._makers: dict[str, Any] = {}
         warnings = logging.StreamHandler()
         warnings.setLevel(logging.WARNING)
-        warnings.setFormatter(_Words("mli: %(message)s"))
+        warnings.setFormatter(TextFormatter(lambda _: "mli: ", tracebacks=False))
         logging.getLogger("mli").addHandler(warnings)
 
     def make_core(self, install_progress: Callable[[int, int], None], *, from_start: bool) -> Core:

@@ -1,4 +1,4 @@
-"""The one wiring point: a device, what it runs, and the parts between a frame and a sink.
+"""The wiring point of ``mli run``: a device, what it runs, and the parts between a frame and a sink.
 
 The device on one page: this process (the core) holds the root, the spool and the connection to the broker; each
 pipeline has one worker process (``mli.core.worker``); rules run the device's own commands as children.
@@ -8,37 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
-import sys
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mli.config.settings import CommandSettings, DeploymentSettings, DeviceSettings, PipelineSettings
-from mli.core.journal import PipelineJournal
-from mli.core.logs import close_log, log_to_file, pipeline_log
-from mli.core.preparing import prepare
+from mli.config.redaction import secrets_of
+from mli.config.settings import DeploymentSettings, DeviceSettings
+from mli.core.deployed import Deployed, prepare_models
+from mli.core.logs import open_logs
+from mli.core.outbound import Outbound
+from mli.core.pipeline_set import PipelineSet
 from mli.core.root import Root, RootLock
-from mli.core.supervisor import PipelineStatus, PipelineSupervisor
-from mli.delivery.actions import ActionOutcome, ActionRunner
-from mli.delivery.drain import Drain, DrainStatus
+from mli.core.supervisor import PipelineStatus
+from mli.delivery.actions import ActionOutcome
+from mli.delivery.drain import DrainStatus
 from mli.delivery.sinks.sink import Sink
-from mli.delivery.spool import Spool
-from mli.delivery.spool_schema import SpoolStats, StoredFiring
-from mli.delivery.spool_writer import SpoolWriter
-from mli.errors import MliError, StopError, UsageError
+from mli.delivery.spool_schema import SpoolStats
+from mli.errors import MliError
 from mli.models.repository import Repository
-from mli.pipeline.estimators.registry import choose_backend
-from mli.pipeline.rules import RuleEngine
 from mli.types import ModelSpec, Record
 
 log = logging.getLogger(__name__)
 
-ACTIONS_STOP_S = 2.0
-FRAMES_STOP_S = 20.0
 DISCONNECTED_GRACE_S = 2.0
 
 
@@ -62,24 +57,6 @@ class CoreListener(Protocol):
 
     def on_action(self, outcome: ActionOutcome) -> None:
         """A command ran, failed, or was dropped."""
-
-
-@dataclass(slots=True)
-class _Pipeline:
-    supervisor: PipelineSupervisor
-    journal: PipelineJournal
-    log: logging.Logger
-
-
-@dataclass(slots=True)
-class _Running:
-    """What ``start`` has built, in the order in which it ends."""
-
-    spool: Spool
-    writer: SpoolWriter
-    drain: Drain
-    actions: ActionRunner
-    pipelines: list[_Pipeline] = field(default_factory=list)
 
 
 class Core:
@@ -121,120 +98,70 @@ class Core:
         self._stack = contextlib.ExitStack()
         self._changed = threading.Event()
         self._stop_asked = threading.Event()
-        self._running: _Running | None = None
-        self._last_firing = 0
+        self._outbound: Outbound | None = None
+        self._pipelines: PipelineSet | None = None
         self.models: dict[str, ModelSpec] = {}
-        self.queued_at_start = 0
-        self.dead_at_start = 0
 
     def __enter__(self) -> Core:
         with contextlib.ExitStack() as stack:
             stack.enter_context(RootLock(self._root))
-            handler = log_to_file(self._root.system_log, self._device.log.level)
-            stack.callback(handler.close)
-            stack.callback(logging.getLogger("mli").removeHandler, handler)
-            self.models = self._install()
-            self._check()
-            self._start(stack)
+            secrets = secrets_of(self._device, os.environ)
+            stack.enter_context(open_logs(self._device.log, self._root, thing=self._device.thing, secrets=secrets))
+            deployed = self._install()
+            self.models = deployed.models
+            self._start(stack, deployed)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        self._running = None
+        self._outbound = self._pipelines = None
 
     # --- starting ------------------------------------------------------------------------------------------
 
-    def _install(self) -> dict[str, ModelSpec]:
+    def _install(self) -> Deployed:
         repository = Repository(self._root.path)
-        models = {}
-        for name, source in self._deployment.models.items():
-            installed = repository.install(Path(source.uri), source.sha256, progress=self._install_progress)
-            models[name] = self._prepared(name, installed)
-        return models
-
-    def _prepared(self, name: str, installed: ModelSpec) -> ModelSpec:
-        """The model as its pipelines load it; one that none uses stays as it is."""
-        users = [item for item in self._deployment.pipelines if item.model == name]
-        if not users:
-            return installed
-        widest = max(users, key=lambda item: item.limits.memory_bytes)
-        sizes = {
-            (item.preprocess.width, item.preprocess.height): item.name
-            for item in users
-            if item.preprocess.width and item.preprocess.height
+        installed = {
+            name: repository.install(Path(source.uri), source.sha256, progress=self._install_progress)
+            for name, source in self._deployment.models.items()
         }
-        if installed.format == "mxnet" and len(sizes) > 1:
-            raise UsageError(
-                f"the MXNet model {name} is imported for one input size",
-                expected="the same `preprocess: {size: …}` in all pipelines that use it",
-                got=", ".join(f"{width}x{height} in {user}" for (width, height), user in sizes.items()),
-                remedy="name the archive twice under `models`, once for each size",
-            )
-        size = next(iter(sizes), None)
-        return prepare(installed, self._root, widest.backend, self._on_note, limits=widest.limits, import_size=size)
+        return prepare_models(self._deployment, installed, self._device, self._root, self._on_note)
 
-    def _check(self) -> None:
-        """What can be known before a worker starts."""
-        for pipeline in self._deployment.pipelines:
-            model = self.models[pipeline.model]
-            choose_backend(pipeline.backend, model.format)
-            RuleEngine(pipeline.rules, model.labels)
-            for rule in pipeline.rules:
-                if rule.command is not None:
-                    _check_command(rule.command, self._device.commands[rule.command])
-
-    def _start(self, stack: contextlib.ExitStack) -> None:
-        sink = self._make_sink()
-        spool = Spool(self._root.spool, self._device.spool, sink=sink.kind)
-        stack.callback(spool.close)
-        stack.callback(self._start_over_finished, spool)
-        self.queued_at_start = spool.queued
-        self.dead_at_start = spool.stats().dead
-        writer = SpoolWriter(spool, on_failure=self._delivery_failed)
-        writer.start()
-        stack.callback(writer.stop)
-        drain = Drain(spool, writer, sink, on_failure=self._delivery_failed)
-        drain.start()
-        stack.callback(drain.stop)
-        actions = ActionRunner(spool, self._device.commands, on_outcome=self._on_action)
-        stack.callback(actions.stop, ACTIONS_STOP_S)
-        self._running = _Running(spool, writer, drain, actions)
-        self._submit_firings(spool.pending_firings())
+    def _start(self, stack: contextlib.ExitStack, deployed: Deployed) -> None:
+        outbound = Outbound(
+            self._device,
+            self._root,
+            self._make_sink(),
+            on_failure=self._delivery_failed,
+            on_action=self._on_action,
+        )
+        self._outbound = stack.enter_context(outbound)
+        pipelines = self._pipelines = PipelineSet(
+            outbound, self._root, on_record=self._on_record, on_change=self._changed.set
+        )
+        stack.callback(self._start_over_finished)
+        stack.callback(pipelines.stop)
         log.info(
             "core started: root %s, thing %s, spool epoch %s, %d queued",
             self._root.path,
             self._device.thing,
-            spool.epoch,
-            spool.queued,
+            outbound.spool.epoch,
+            outbound.spool.queued,
         )
-        stack.callback(self._stop_pipelines)
-        for settings in self._deployment.pipelines:
+        for planned in deployed.planned():
             if self._from_start:
-                spool.resume(settings.name, "")  # another source's key forgets the position
-            self._running.pipelines.append(self._start_pipeline(settings, self._running))
+                outbound.spool.resume(planned.settings.name, "")  # another source's key forgets the position
+            pipelines.start(planned)
 
-    def _start_pipeline(self, settings: PipelineSettings, running: _Running) -> _Pipeline:
-        user_log = pipeline_log(self._root.user_log(settings.name), settings.name)
-        journal = PipelineJournal(user_log)
+    @property
+    def queued_at_start(self) -> int:
+        """Messages of earlier runs that go first."""
+        return 0 if self._outbound is None else self._outbound.queued_at_start
 
-        def on_committed(record: Record) -> None:
-            journal.record(record)
-            if record.firings:
-                self._submit_firings(running.spool.pending_firings())
-            if self._listener is not None:
-                self._listener.on_record(record)
-
-        supervisor = PipelineSupervisor(
-            settings,
-            self.models[settings.model],
-            running.writer,
-            source_key(settings),
-            on_committed,
-            self._changed.set,
-        )
-        supervisor.start()
-        return _Pipeline(supervisor, journal, user_log)
+    @property
+    def dead_at_start(self) -> int:
+        """Dead letters of earlier runs."""
+        return 0 if self._outbound is None else self._outbound.dead_at_start
 
     # --- running -------------------------------------------------------------------------------------------
 
@@ -250,7 +177,7 @@ class Core:
             Whether the pipelines ended by themselves.
         """
         while not self._stop_asked.is_set():
-            if self._all_ended() or self._sink_error() is not None:
+            if self._pipelines is None or self._pipelines.all_ended() or self._sink_error() is not None:
                 return True
             self._changed.wait(wake_s)
             self._changed.clear()
@@ -260,7 +187,7 @@ class Core:
 
     def errors(self) -> list[MliError]:
         """Why pipelines are broken, and why the sink failed."""
-        errors = [item.supervisor.error for item in self._pipelines() if item.supervisor.error is not None]
+        errors = [] if self._pipelines is None else self._pipelines.errors()
         sink_error = self._sink_error()
         return [*errors, *([sink_error] if sink_error is not None else [])]
 
@@ -277,9 +204,10 @@ class Core:
         Returns:
             Whether everything was delivered.
         """
-        assert self._running is not None
-        self._stop_pipelines()
-        drain, timeout_s = self._running.drain, self._device.spool.drain_timeout_s
+        assert self._outbound is not None
+        assert self._pipelines is not None
+        self._pipelines.stop()
+        drain, timeout_s = self._outbound.drain, self._device.spool.drain_timeout_s
         deadline: float | None = None
 
         def cancelled() -> bool:
@@ -299,32 +227,24 @@ class Core:
 
     def status(self) -> CoreStatus:
         """The core as it is now."""
-        assert self._running is not None
-        pipelines = self._pipelines()
+        assert self._outbound is not None
+        assert self._pipelines is not None
+        journals = self._pipelines.journals()
         return CoreStatus(
-            pipelines=tuple(item.supervisor.status() for item in pipelines),
-            spool=self._running.spool.stats(),
-            drain=self._running.drain.status(),
-            actions={str(state): count for state, count in self._running.actions.counts().items()},
-            rules_fired={rule: count for item in pipelines for rule, count in item.journal.fired.items()},
-            rules_why_not={rule: reason for item in pipelines for rule, reason in item.journal.why_not.items()},
+            pipelines=self._pipelines.statuses(),
+            spool=self._outbound.spool.stats(),
+            drain=self._outbound.drain.status(),
+            actions={str(state): count for state, count in self._outbound.actions.counts().items()},
+            rules_fired={rule: count for item in journals for rule, count in item.fired.items()},
+            rules_why_not={rule: reason for item in journals for rule, reason in item.why_not.items()},
         )
 
-    def _pipelines(self) -> Sequence[_Pipeline]:
-        return [] if self._running is None else self._running.pipelines
-
-    def _all_ended(self) -> bool:
-        return all(not item.supervisor.is_alive() for item in self._pipelines())
-
     def _sink_error(self) -> MliError | None:
-        running = self._running
-        return None if running is None else running.drain.failure or running.writer.failure
+        return None if self._outbound is None else self._outbound.failure
 
-    def _submit_firings(self, firings: Sequence[StoredFiring]) -> None:
-        new = [stored for stored in firings if stored.id > self._last_firing]
-        if new and self._running is not None:
-            self._last_firing = new[-1].id
-            self._running.actions.submit(new)
+    def _on_record(self, record: Record) -> None:
+        if self._listener is not None:
+            self._listener.on_record(record)
 
     def _delivery_failed(self, error: MliError) -> None:
         log.error("%s", error)
@@ -334,56 +254,16 @@ class Core:
         if self._listener is not None:
             self._listener.on_action(outcome)
 
-    def _start_over_finished(self, spool: Spool) -> None:
+    def _start_over_finished(self) -> None:
         """A finite source that came to its end begins anew in the next run.
 
         Not before this core ends in order: one that is killed while it delivers must not make every frame again.
         """
-        for item in self._pipelines():
-            if item.supervisor.status().state == "finished":
+        if self._pipelines is None or self._outbound is None:
+            return
+        for item in self._pipelines.all():
+            if item.status().state == "finished":
                 try:
-                    spool.resume(item.supervisor.settings.name, "")
+                    self._outbound.spool.resume(item.settings.name, "")
                 except MliError as error:
-                    log.error("the next run of %s starts at its end: %s", item.supervisor.settings.name, error)
-
-    def _stop_pipelines(self) -> None:
-        pipelines = self._pipelines()
-        for item in pipelines:
-            item.supervisor.stop()
-        deadline = time.monotonic() + FRAMES_STOP_S
-        for item in pipelines:
-            item.supervisor.join(max(0.0, deadline - time.monotonic()))
-            if item.supervisor.is_alive():
-                log.warning("pipeline %s did not stop in time; its worker is ended", item.supervisor.settings.name)
-                item.supervisor.kill()
-                item.supervisor.join()
-            item.journal.close()
-            close_log(item.log)
-
-
-def _check_command(name: str, command: CommandSettings) -> None:
-    """A command that cannot start is better known now than when it is needed."""
-    program = shutil.which(command.argv[0])
-    if program is None:
-        raise StopError(
-            f"the command {name} cannot be run on this device",
-            expected="a program that this user may execute",
-            got=f"argv[0]: {command.argv[0]}",
-            remedy=f"correct `commands: {{{name}: {{argv: [...]}}}}` in the device's file; use an absolute path",
-        )
-    with open(program, "rb") as file:
-        start = file.read(4)
-    if sys.platform.startswith("linux") and not start.startswith((b"#!", b"\x7fELF")):
-        raise StopError(
-            f"the command {name} is no program: the system would hand it to a shell",
-            where=program,
-            expected="an executable, or a script whose first line is #!INTERPRETER",
-        )
-
-
-def source_key(settings: PipelineSettings) -> str:
-    """What a source's position belongs to; another source starts from its beginning."""
-    source = settings.source
-    if source.kind == "demo":
-        return f"demo:{source.seed}:{source.frames}"
-    return f"images:{'once' if source.once else 'loop'}:{source.uri}"
+                    log.error("the next run of %s starts at its end: %s", item.settings.name, error)
