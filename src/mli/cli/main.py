@@ -13,6 +13,7 @@ import typer
 from mli import __version__
 from mli.cli.config import config
 from mli.cli.demo import demo
+from mli.cli.device import device_app
 from mli.cli.model import model_app
 from mli.cli.model_import import import_model
 from mli.cli.run import run
@@ -34,6 +35,7 @@ app.command()(config)
 app.command()(watch)
 model_app.command("import")(import_model)
 app.add_typer(model_app, name="model")
+app.add_typer(device_app, name="device")
 
 
 def _version(wanted: bool) -> None:
