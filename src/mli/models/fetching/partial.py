@@ -1,0 +1,255 @@
+"""An archive on its way: the bytes that came, and what they are bytes of. Both outlive the process.
+
+A download's folder is named by the digest of its URI. It holds ``.part``, ``.part.json`` and, once complete, the
+archive under its own name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mli.config.settings import ModelSource
+from mli.errors import RetryError, StopError
+from mli.models.fetching.addresses import archive_name
+from mli.models.fetching.url import shown_uri
+from mli.models.fetching.watch import POLL_S, Watch
+from mli.models.members import CHUNK_BYTES, DEFAULT_LIMITS
+from mli.models.staging import sync_directory, write_durably
+
+SPARE_BYTES = DEFAULT_LIMITS.spare_disk_bytes
+_SYNC_EVERY_BYTES = 32 * 1024 * 1024
+_SCHEMA = "mli.partial/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a partial file is a part of; None for what the other end did not say.
+
+    Attributes:
+        etag: as in the header, with its quotes.
+        total_bytes: of the whole archive.
+    """
+
+    etag: str | None
+    total_bytes: int | None
+
+
+def remove_partials(folder: Path, keep: Iterable[ModelSource] = ()) -> None:
+    """Remove every download from ``folder`` but those of the sources that are still wanted."""
+    kept = {_key(source.uri) for source in keep}
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+class Partial:
+    """The download of one archive into ``folder``; one process and thread at a time has it.
+
+    Raises:
+        StopError: the folder cannot be used.
+        FetchCancelled: another had it until this was cancelled.
+    """
+
+    def __init__(self, folder: Path, source: ModelSource, watch: Watch) -> None:
+        self.shown = shown_uri(source.uri)
+        self.size_bytes = 0
+        self.origin = Origin(None, None)
+        self._key = _key(source.uri)
+        self._watch = watch
+        self._digest = hashlib.sha256()
+        self._unsynced = 0
+        self._folder = folder / self._key
+        self._part = self._folder / ".part"
+        self._record = self._folder / ".part.json"
+        self._final = self._folder / archive_name(source)
+        self._descriptor = self._lock = -1
+
+    def __enter__(self) -> Self:
+        """Wait for its turn, then read what is there."""
+        try:
+            while (lock := self._take()) is None:
+                self._watch.pause(POLL_S)
+            self._lock = lock
+            self._open()
+            self._resume()
+        except OSError as error:
+            self._close()
+            raise _unusable(self._folder, error) from error
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes so far."""
+        return self._digest.hexdigest()
+
+    def begin(self, origin: Origin) -> None:
+        """Forget what came, and write down what comes now."""
+        self._truncate()
+        self.origin = origin
+        record = {"schema": _SCHEMA, "uri": self._key, "etag": origin.etag, "total": origin.total_bytes}
+        try:
+            write_durably(self._record, (json.dumps(record) + "\n").encode())
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def append(self, data: memoryview) -> None:
+        """Write and hash; synced to the disk now and then, so that a power cut costs little.
+
+        Raises:
+            RetryError: the disk is full or failed.
+        """
+        rest = data
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            self._unsynced += len(data)
+            if self._unsynced >= _SYNC_EVERY_BYTES:
+                self.sync()
+        except OSError as error:
+            raise self._failed(error) from error
+        self._digest.update(data)
+        self.size_bytes += len(data)
+
+    def sync(self) -> None:
+        """Make what came survive a power cut."""
+        self._unsynced = 0
+        os.fsync(self._descriptor)
+
+    def check_space(self, coming_bytes: int) -> None:
+        """Raises RetryError where so many bytes more would fill the disk; other parts of the device live on it."""
+        disk = os.statvfs(self._folder)
+        free = disk.f_bavail * disk.f_frsize
+        if coming_bytes + SPARE_BYTES > free:
+            raise RetryError(
+                "There is no room on the disk for the model archive.",
+                where=str(self._folder.parent),
+                expected=f"{coming_bytes} free bytes, and {SPARE_BYTES} that stay free",
+                got=f"{free} free bytes",
+                remedy="free some space, then deploy again",
+            )
+
+    def check_space_meanwhile(self, coming_bytes: int) -> None:
+        """The same while bytes come: what came is given back as well."""
+        try:
+            self.check_space(coming_bytes)
+        except RetryError:
+            self.discard()
+            raise
+
+    def finish(self) -> Path:
+        """Give the complete archive its name."""
+        try:
+            self.sync()
+            self._part.rename(self._final)
+            sync_directory(self._folder)
+        except OSError as error:
+            raise self._failed(error) from error
+        return self._final
+
+    def discard(self) -> None:
+        """Give the room back."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _take(self) -> int | None:
+        """A locked descriptor of the folder; None while another has it, or just removed it."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == self._folder.stat().st_ino:
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+        return None
+
+    def _open(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._final.rename(self._part)  # complete, but nobody took it: it is as good as a part
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(self._part, flags, 0o600)
+
+    def _close(self) -> None:
+        for descriptor in (self._descriptor, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._descriptor = self._lock = -1
+
+    def _resume(self) -> None:
+        found = self._read_record()
+        if found is None:
+            self._truncate()
+            return
+        self.origin = found
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        try:
+            while count := os.readv(self._descriptor, [buffer]):
+                self._watch.check()
+                self._digest.update(buffer[:count])
+                self.size_bytes += count
+        except OSError:
+            self._truncate()  # a bad sector: whole again from the store, elsewhere on the disk
+
+    def _read_record(self) -> Origin | None:
+        try:
+            value: Any = json.loads(self._record.read_bytes())
+            if value["schema"] != _SCHEMA or value["uri"] != self._key:
+                return None
+            return Origin(value["etag"], value["total"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # not written to its end, or damaged: the bytes beside it are worth nothing
+
+    def _truncate(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+        except OSError as error:
+            raise self._failed(error) from error
+        self.size_bytes, self._digest, self._unsynced = 0, hashlib.sha256(), 0
+
+    def _failed(self, error: OSError) -> RetryError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.discard()
+        return RetryError(
+            "The model archive cannot be written to the disk.",
+            where=str(self._folder),
+            got=f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror}",
+            remedy="check the disk and its free space, then deploy again",
+        )
+
+
+def _key(uri: str) -> str:
+    return hashlib.sha256(uri.encode()).hexdigest()[:32]
+
+
+def _unusable(folder: Path, error: OSError) -> StopError:
+    return StopError(
+        "The folder for downloads cannot be used.",
+        where=str(folder),
+        expected="a folder that the core may write to",
+        got=error.strerror,
+        remedy="check the root's owner and permissions",
+    )
