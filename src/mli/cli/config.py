@@ -18,7 +18,7 @@ def config(
 ) -> None:
     """Check and expand a file."""
     if schema:
-        from mli.config.schema import run_file_json_schema
+        from mli.config.json_schemas import run_file_json_schema
 
         print(json.dumps(run_file_json_schema(), indent=2))
         return

@@ -1,24 +1,29 @@
-"""Device and deployment files, and arguments, to settings; every error at once, with file, line and key."""
+"""Files for ``mli run``, and arguments, to settings; every error at once, with file, line and key."""
 
 from __future__ import annotations
 
 import copy
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from mli.config.build import Problems, build_deployment, build_device, build_preprocess
+from mli.config.build_deployment import Reach, build_deployment, build_preprocess
+from mli.config.build_device import build_device
+from mli.config.identity import canonical_form, identity_of
 from mli.config.problems import problem_of
+from mli.config.refusals import COMMAND_LINE, refusal
 from mli.config.schema import PreprocessFile, RunFile
 from mli.config.settings import DeploymentSettings, DeviceSettings, PreprocessSettings
 from mli.config.short_form import SHORT_NAME, Expansion, default_thing, expand, mqtt_section
-from mli.config.yaml_places import Location, PlacedYaml, parse_yaml
-from mli.errors import UsageError
+from mli.config.showing import shown_deployment, shown_device
+from mli.config.yaml_places import MAX_FILE_BYTES, PlacedYaml, read_settings
 
 __all__ = [
+    "COMMAND_LINE",
+    "MAX_FILE_BYTES",
     "SHORT_NAME",
     "RunSettings",
     "default_root",
@@ -29,11 +34,6 @@ __all__ = [
     "settings_of_arguments",
     "shown",
 ]
-
-MAX_FILE_BYTES = 1024 * 1024
-
-
-COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,7 @@ def load_run_file(path: Path, overrides: dict[str, Any] | None = None) -> RunSet
     Raises:
         UsageError: everything that is wrong with it, each with its line.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise UsageError("this is no file", where=str(path), expected="a YAML file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UsageError("the file is too large to be settings", where=str(path), expected="at most 1 MB")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise UsageError("the file is not UTF-8 text", where=str(path)) from error
-    return _settings(parse_yaml(text, str(path)), path.resolve().parent, overrides)
+    return _settings(read_settings(path), path.resolve().parent, overrides)
 
 
 def settings_of_arguments(value: dict[str, Any]) -> RunSettings:
@@ -79,14 +69,7 @@ def settings_of_arguments(value: dict[str, Any]) -> RunSettings:
 def shown(settings: RunSettings) -> dict[str, Any]:
     """The long form for people to read: every default, and no password."""
     expanded = copy.deepcopy(settings.expanded)
-    expanded.setdefault("root", settings.device.root)
-    if settings.device.mqtt is not None:
-        mqtt = expanded["mqtt"]
-        mqtt.setdefault("port", settings.device.mqtt.port)
-        mqtt.setdefault("client_id", settings.device.mqtt.client_id)
-        if not mqtt.get("password", "secret:").startswith("secret:"):
-            mqtt["password"] = "********"
-    return expanded
+    return shown_deployment(shown_device(expanded, settings.device))
 
 
 def preprocess_of_arguments(value: dict[str, Any]) -> PreprocessSettings:
@@ -99,7 +82,7 @@ def preprocess_of_arguments(value: dict[str, Any]) -> PreprocessSettings:
         return build_preprocess(PreprocessFile.model_validate(value))
     except pydantic.ValidationError as error:
         problems = [problem_of(item, {}) for item in error.errors()]
-        raise _refusal(PlacedYaml(COMMAND_LINE, value, {}), Expansion({}), problems) from error
+        raise refusal(PlacedYaml(COMMAND_LINE, value, {}), Expansion({}), problems) from error
 
 
 def default_root(thing: str) -> Path:
@@ -116,35 +99,10 @@ def _settings(placed: PlacedYaml, folder: Path, options: dict[str, Any] | None =
         file = RunFile.model_validate(expansion.value)
     except pydantic.ValidationError as error:
         problems += [problem_of(item, placed.value) for item in error.errors()]
-        raise _refusal(placed, expansion, problems) from error
+        raise refusal(placed, expansion, problems) from error
     device = build_device(file, folder, default_root(file.thing), problems)
-    deployment = build_deployment(file, device, folder, problems)
+    deployment = build_deployment(file, Reach(device, folder), problems)
     if problems:
-        raise _refusal(placed, expansion, problems)
+        raise refusal(placed, expansion, problems)
+    deployment = replace(deployment, identity=identity_of(canonical_form(file, folder)))
     return RunSettings(device, deployment, file.model_dump(mode="json", exclude_none=True))
-
-
-def _refusal(placed: PlacedYaml, expansion: Expansion, problems: Problems) -> UsageError:
-    lines = [(*_place(placed, expansion, location), text) for location, text in problems]
-    told = list(dict.fromkeys(f"  {place}: {text}" for _, place, text in sorted(lines, key=lambda line: line[0])))
-    count = "1 error" if len(told) == 1 else f"{len(told)} errors"
-    return UsageError("\n".join([f"{placed.name}: {count}", *told]))
-
-
-def _place(placed: PlacedYaml, expansion: Expansion, location: Location) -> tuple[int, str]:
-    """Line (0 for none) and ``file:line: key`` of a part of the long form, as the user wrote it."""
-    original = location
-    for length in range(len(location), -1, -1):
-        start, rest = location[:length], location[length:]
-        if start in expansion.options:
-            return 0, ".".join([f"command line: {expansion.options[start]}", *map(str, rest)])
-        if start in expansion.origins:
-            original = (*expansion.origins[start], *rest)
-            break
-    if placed.name == COMMAND_LINE and original:
-        word = str(original[0])
-        return 0, word.upper() if word in ("model", "source") else f"--{word.replace('_', '-')}"
-    line = placed.line(original)
-    place = f"{placed.name}:{line}" if line else placed.name
-    key = ".".join(str(part) for part in original)
-    return line or 0, f"{place}: {key}" if key else place

@@ -9,9 +9,10 @@ from typing import Any
 import pydantic
 from pydantic_core import ErrorDetails
 
-from mli.config.broker_url import redact_url
-from mli.config.schema import NAME, SHA256, THING, RunFile
+from mli.config.fields import NAME, REGION, ROLE_ALIAS, SHA256, THING
+from mli.config.schema import DeploymentFile, DeviceFile, RunFile, Section, WantedFile
 from mli.config.short_form import PIPELINE_KEYS
+from mli.config.uris import shown_uri
 from mli.config.yaml_places import Location
 from mli.nearest import nearest
 
@@ -36,21 +37,29 @@ _PATTERNS = {
     NAME: "a name of 1 to 64 letters, digits, _ and -",
     THING: "a name of 1 to 128 letters, digits, :, _ and -",
     SHA256: "a sha256 digest, 64 lower-case hexadecimal digits",
+    REGION: "a region such as eu-central-1",
+    ROLE_ALIAS: "the name of a role alias",
 }
+_SECRET_KEYS = {"password", "secret_access_key", "access_key_id", "proxy"}
+_WANTED_KEYS = {*PIPELINE_KEYS, *WantedFile.model_fields}
+_DEVICE_KEYS = {*DeviceFile.model_fields, "broker"}
 
 
-def problem_of(error: ErrorDetails, written: Mapping[str, Any]) -> tuple[Location, str]:
+def problem_of(
+    error: ErrorDetails, written: Mapping[str, Any], root: type[Section] = RunFile
+) -> tuple[Location, str]:
     """Where in the long form something is wrong, and what.
 
     Args:
         written: the file as it stands, which may be the short form.
+        root: what the whole file is.
     """
     location: Location = tuple(error["loc"])
     kind = error["type"]
     if location[-1:] == (_KEY,):
         location = location[:-1]
     if kind == "extra_forbidden":
-        return location, _unknown_key(location, written)
+        return location, _unknown_key(location, written, root)
     if kind == "missing":
         return location, "this key is missing"
     if kind == "value_error":
@@ -67,28 +76,41 @@ def _expected(error: ErrorDetails) -> str:
     if kind == "literal_error":
         return str(context["expected"])
     if kind == "greater_than_equal":
-        return f"at least {context['ge']:g}"
+        return f"at least {_number(context['ge'])}"
     if kind == "less_than_equal":
-        return f"at most {context['le']:g}"
+        return f"at most {_number(context['le'])}"
+    if kind == "too_long":
+        return f"at most {context['max_length']:,} entries"
     if kind in ("too_short", "string_too_short"):
         return "at least one entry" if kind == "too_short" else "text that is not empty"
     message = error["msg"]
     return message[0].lower() + message[1:]
 
 
-def _unknown_key(location: Location, written: Mapping[str, Any]) -> str:
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _unknown_key(location: Location, written: Mapping[str, Any], root: type[Section]) -> str:
     key = str(location[-1])
+    if len(location) == 1 and root is DeploymentFile and key in _DEVICE_KEYS:
+        return (
+            "this key belongs to the device: it stands in its device.yaml, and never comes over the network, so that "
+            "no deployment can cut the device's line, run a command or open a folder"
+        )
+    if len(location) == 1 and root is DeviceFile and key in _WANTED_KEYS:
+        return "this key belongs to a deployment, which is a file of its own"
     if len(location) == 1 and key in PIPELINE_KEYS and "pipelines" in written:
         return f"this key belongs to one of the pipelines: `pipelines: {{NAME: {{{key}: …}}}}`"
-    known = known_keys(location[:-1])
+    known = known_keys(location[:-1], root)
     if len(location) == 3 and location[0] == "pipelines" and "pipelines" not in written:
-        known = known_keys(())  # the short form has them at the top of the file
+        known = known_keys((), root)  # the short form has them at the top of the file
     return f"unknown key{nearest(key, known)}"
 
 
-def known_keys(location: Location) -> list[str]:
+def known_keys(location: Location, root: type[Section] = RunFile) -> list[str]:
     """The keys that may stand at ``location`` of the long form, with those of the short form there."""
-    model: Any = RunFile
+    model: Any = root
     own_names = False
     for part in location:
         if isinstance(part, int):
@@ -100,9 +122,11 @@ def known_keys(location: Location) -> list[str]:
         model = _section_of(annotation) or model
         own_names = getattr(annotation, "__origin__", None) is dict
     keys = list(model.model_fields)
-    if model is RunFile:
-        return [*keys, *PIPELINE_KEYS, "broker"]
-    return [*PIPELINE_KEYS] if "source" in keys else keys
+    if issubclass(model, DeviceFile):
+        keys.append("broker")
+    if issubclass(model, WantedFile):
+        keys += PIPELINE_KEYS
+    return [*PIPELINE_KEYS] if "source" in keys and model is not root else keys
 
 
 def _section_of(annotation: Any) -> Any:
@@ -116,7 +140,7 @@ def _section_of(annotation: Any) -> Any:
 
 
 def _shown(location: Location, value: object) -> str:
-    if "password" in location:
+    if _SECRET_KEYS & set(location):
         return "something else (not shown)"
     if value is None:
         return "nothing"
@@ -128,5 +152,5 @@ def _shown(location: Location, value: object) -> str:
         return "true or false (yes, no, on and off mean these in YAML; quotes make them text)"
     if isinstance(value, datetime.date):
         return "a date (quotes make it text)"
-    text = repr(redact_url(value) if isinstance(value, str) else value)
+    text = repr(shown_uri(value) if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -5,125 +5,74 @@ Long and short form end here: ``mli.config.short_form`` turns the short form int
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mli.config.fields import (
+    Argument,
+    Channels,
+    Confidence,
+    Duration,
+    Endpoint,
+    Host,
+    KeepAlive,
+    Labels,
+    ModelUri,
+    Name,
+    PathText,
+    Pixels,
+    Port,
+    Positive,
+    Protocol,
+    PublicKeys,
+    PublicKeysOrFiles,
+    Region,
+    RoleAlias,
+    Sha256,
+    Size,
+    Thing,
+    Topic,
 )
-
-from mli.config.units import parse_duration, parse_pixels, parse_size
+from mli.config.settings import CredentialsKind, IsolationMode
 from mli.types import Color, Interpolation, Layout, Resize
 
-NAME = r"^[A-Za-z0-9_-]{1,64}$"
-THING = r"^[A-Za-z0-9:_-]{1,128}$"
-SHA256 = r"^[0-9a-f]{64}$"
-TOPIC_BYTES = 256
 SOURCE_KEYS = ("interval", "once", "frames")
 PUBLISH_KEYS = ("topic", "payload", "qos", "image_name")
 """Keys of ``source`` and ``publish`` that may also stand outside of them."""
-
-
-def _topic(value: str) -> str:
-    allowed = value.replace("{thing}", "").replace("{pipeline}", "")
-    if not value or "{" in allowed or "}" in allowed:
-        raise ValueError(f"expected a topic; its placeholders are {{thing}} and {{pipeline}}, found {value!r}")
-    if "+" in value or "#" in value or "\0" in value:
-        raise ValueError("expected a topic to publish on: no wildcards (+ #) and no NUL")
-    if value.startswith("$") or len(value.encode()) > TOPIC_BYTES:
-        raise ValueError(f"expected a topic of at most {TOPIC_BYTES} bytes that does not start with $")
-    return value
-
-
-def _positive(seconds: float) -> float:
-    if seconds <= 0:
-        raise ValueError("expected a duration longer than 0")
-    return seconds
-
-
-def _keepalive(seconds: float) -> float:
-    if not 5 <= seconds <= 65_535:
-        raise ValueError(f"expected 5s to 65535s, which MQTT can say, found {seconds:g}s")
-    return seconds
-
-
-def _channels(value: object) -> object:
-    return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-
-
-def _path_text(value: str) -> str:
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("expected text without NUL and broken characters")
-    return value
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": ["string", "number"], "examples": ["5s", "200ms", 0]}),
-]
-Positive = Annotated[Duration, AfterValidator(_positive)]
-Size = Annotated[
-    int, BeforeValidator(parse_size), WithJsonSchema({"type": ["string", "integer"], "examples": ["500MB"]})
-]
-Pixels = Annotated[
-    tuple[int, int],
-    BeforeValidator(parse_pixels),
-    PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["224x224"]}),
-]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Channels = Annotated[
-    tuple[Finite, ...],
-    BeforeValidator(_channels),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 1}]}),
-]
-Labels = Annotated[
-    tuple[str, ...],
-    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
-]
-Protocol = Annotated[
-    Literal["auto", "5", "3.1.1"],
-    BeforeValidator(lambda value: "5" if value == 5 and not isinstance(value, bool) else value),
-    WithJsonSchema({"enum": ["auto", 5, "5", "3.1.1"]}),
-]
-Topic = Annotated[str, AfterValidator(_topic)]
-Name = Annotated[str, Field(pattern=NAME)]
-Thing = Annotated[str, Field(pattern=THING)]
-Sha256 = Annotated[str, Field(pattern=SHA256)]
-Confidence = Annotated[float, Field(ge=0, le=1)]
-Argument = Annotated[str, Field(min_length=1), AfterValidator(_path_text)]
-PathText = Annotated[str, AfterValidator(_path_text)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+MAX_REVISION = 10**15 - 1
+"""Whole numbers of this size survive every JSON reader and every database."""
+MAX_PARTS = 64
+"""Models, and pipelines, of a deployment: each pipeline is a process of its own."""
 
 
 class Section(BaseModel):
     """A part of a file; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), hide_input_in_errors=True)
 
 
 class ModelFile(Section):
     """Where a model archive is."""
 
-    uri: Annotated[str, Field(min_length=1, description="path of a .zip or .tar.gz model archive")]
+    uri: Annotated[ModelUri, Field(description="a .zip or .tar.gz archive: path, file://, s3://BUCKET/KEY, https://")]
     sha256: Annotated[Sha256 | None, Field(description="digest that the archive's bytes must have")] = None
+    region: Annotated[
+        Region | None, Field(description="of the bucket; default: the store's, or the bucket's own")
+    ] = None
+
+    @model_validator(mode="after")
+    def _region_of_a_bucket(self) -> ModelFile:
+        if self.region is not None and not self.uri.startswith("s3://"):
+            raise ValueError("`region` belongs to an s3:// address")
+        return self
 
 
 class SourceFile(Section):
     """Where frames come from."""
 
     kind: Literal["images", "demo"] = "images"
-    uri: Annotated[str, Field(description="folder, glob or single image file")] = ""
+    uri: Annotated[PathText, Field(description="folder, glob or single image file")] = ""
     interval: Annotated[Duration, Field(description="time from frame to frame; 0 is as fast as possible")] = 5.0
     once: Annotated[bool, Field(description="read each image once and end")] = False
     frames: Annotated[int | None, Field(ge=1, description="kind demo: end after so many frames")] = None
@@ -226,24 +175,34 @@ class PipelineFile(Section):
     publish: PublishFile = PublishFile()
     limits: LimitsFile = LimitsFile()
     isolation: Annotated[
-        Literal["auto", "none"], Field(description="auto uses what this device offers; today that is none")
+        IsolationMode, Field(description="auto is a container where one works; container never runs without one")
     ] = "auto"
 
 
-class DeploymentFile(Section):
-    """What runs; may come over the network."""
+class WantedFile(Section):
+    """What runs."""
 
-    revision: Annotated[int | None, Field(ge=0)] = None
-    models: dict[Name, ModelFile]
-    pipelines: Annotated[dict[Name, PipelineFile], Field(min_length=1)]
+    revision: Annotated[int | None, Field(ge=0, le=MAX_REVISION)] = None
+    models: Annotated[dict[Name, ModelFile], Field(max_length=MAX_PARTS)]
+    pipelines: Annotated[dict[Name, PipelineFile], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class DeploymentFile(WantedFile):
+    """What runs, alone; may come over the network."""
+
+    thing: Annotated[Thing | None, Field(description="the device's own, or left out")] = None
+    trust: Annotated[
+        PublicKeys | None,
+        Field(description="PEM text of the keys that are trusted from now on, instead of all others"),
+    ] = None
 
 
 class TlsFile(Section):
     """Paths of PEM files."""
 
-    ca: str | None = None
-    certificate: str | None = None
-    private_key: str | None = None
+    ca: PathText | None = None
+    certificate: PathText | None = None
+    private_key: PathText | None = None
     alpn: str | None = None
 
 
@@ -256,7 +215,7 @@ class MqttFile(Section):
     tls: TlsFile | None = None
     username: str | None = None
     password: Annotated[str | None, Field(description="secret:NAME reads ROOT/secrets/NAME")] = None
-    keepalive: Annotated[Duration, AfterValidator(_keepalive)] = 60.0
+    keepalive: KeepAlive = 60.0
     protocol: Protocol = "auto"
 
 
@@ -275,6 +234,50 @@ class CommandFile(Section):
     timeout: Positive = 5.0
 
 
+class StoreFile(Section):
+    """How model archives are fetched."""
+
+    endpoint: Annotated[Endpoint | None, Field(description="URL of an S3-compatible store; default: AWS")] = None
+    region: Annotated[Region | None, Field(description="of the buckets; default: each bucket's own")] = None
+    credentials: CredentialsKind = "auto"
+    profile: Annotated[str | None, Field(min_length=1)] = None
+    access_key_id: Annotated[str | None, Field(min_length=1)] = None
+    secret_access_key: Annotated[
+        str | None, Field(min_length=1, description="secret:NAME reads ROOT/secrets/NAME")
+    ] = None
+    role_alias: Annotated[RoleAlias | None, Field(description="of the AWS IoT credentials provider")] = None
+    credentials_endpoint: Annotated[Host | None, Field(description="host of the AWS IoT credentials provider")] = None
+    ca: Annotated[PathText | None, Field(description="PEM file to trust instead of the system's certificates")] = None
+    proxy: Annotated[str | None, Field(min_length=1, description="URL of an HTTP proxy, or secret:NAME")] = None
+    connect_timeout: Positive = 10.0
+    stall_timeout: Positive = 30.0
+    max_size: Size = 4096 * 1024**2
+
+
+class AllowFile(Section):
+    """What a deployment that came over the network may use."""
+
+    paths: Annotated[tuple[PathText, ...] | None, Field(description="folders; default: ROOT/images")] = None
+    hosts: Annotated[tuple[Host, ...], Field(description="of https:// archives; *.example.org for all below")] = ()
+
+
+class HealthFile(Section):
+    """When a new deployment counts as good."""
+
+    healthy_after: Duration = 10.0
+    watch: Positive = 600.0
+    deadline: Positive = 3600.0
+
+
+class LogFile(Section):
+    """Logs of the core."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    max_size: Size = 5 * 1024**2
+    kept: Annotated[int, Field(ge=1, le=1000)] = 3
+
+
 class DeviceFile(Section):
     """What never comes over the network."""
 
@@ -283,28 +286,15 @@ class DeviceFile(Section):
     mqtt: MqttFile | None = None
     spool: SpoolFile = SpoolFile()
     commands: dict[Name, CommandFile] = {}
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    store: StoreFile = StoreFile()
+    allow: AllowFile = AllowFile()
+    trust: Annotated[
+        PublicKeysOrFiles, Field(description="Ed25519 public keys whose deployments are taken: PEM text or files")
+    ] = ()
+    health: HealthFile = HealthFile()
+    log: LogFile = LogFile()
+    min_isolation: Literal["none", "container"] = "none"
 
 
-class RunFile(DeviceFile, DeploymentFile):
+class RunFile(DeviceFile, WantedFile):
     """Device and deployment in one file, for ``mli run FILE``."""
-
-
-def run_file_json_schema() -> dict[str, Any]:
-    """The JSON Schema of a file for ``mli run``, in its long and in its short form."""
-    schema = RunFile.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    parts = schema["$defs"]
-    model: dict[str, Any] = {"anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/ModelFile"}]}
-    pipeline = parts["PipelineFile"]["properties"]
-    pipeline["source"] = {"anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/SourceFile"}]}
-    pipeline |= {key: parts["SourceFile"]["properties"][key] for key in SOURCE_KEYS}
-    pipeline |= {key: parts["PublishFile"]["properties"][key] for key in PUBLISH_KEYS}
-    parts["PipelineFile"]["required"] = ["source"]
-    top = schema["properties"]
-    top["models"]["patternProperties"] = {NAME: model}
-    top |= {**pipeline, "model": model}
-    top["broker"] = {"type": "string", "description": "address of the broker: mqtt://host or mqtts://host"}
-    del schema["required"]
-    schema["anyOf"] = [{"required": ["models", "pipelines"]}, {"required": ["source"]}]
-    return schema

@@ -239,8 +239,8 @@ class AllowSettings:
 
     Attributes:
         paths: absolute folders below which its files (images, ``file://`` archives) may lie.
-        hosts: host names of ``https://`` archives; ``*.example.org`` allows every name below it. The host of the store's
-            endpoint needs no mention.
+        hosts: host names of ``https://`` archives; ``*.example.org`` allows every name below it. The host of the
+            store's endpoint needs no mention.
     """
 
     paths: tuple[str, ...] = ()
@@ -296,7 +296,8 @@ class DeviceSettings:
     Attributes:
         mqtt: None prints predictions to standard output.
         root: absolute path of the device's folder.
-        trust: whose deployments are taken from the network; empty takes unsigned ones, whoever the broker let publish them.
+        trust: whose deployments are taken from the network; empty takes unsigned ones, from whoever the broker lets
+            publish them.
         min_isolation: ``container`` refuses deployments, and pipelines, that would run without one.
     """
 

@@ -47,7 +47,7 @@ class Expansion:
 
 
 def expand(value: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Expansion:
-    """Turn the short form into the long one; the long form stays as it is.
+    """Turn the short form of a file for ``mli run`` into the long one; the long form stays as it is.
 
     Args:
         options: keys of the short form that the command line sets instead; they hold for every pipeline.
@@ -55,13 +55,23 @@ def expand(value: Mapping[str, Any], options: Mapping[str, Any] | None = None) -
     expansion = Expansion(copy.deepcopy(dict(value)))
     _expand_broker(expansion)
     expansion.value.setdefault("thing", default_thing())
-    if "pipelines" not in expansion.value:
-        _expand_pipeline(expansion)
-    _expand_models(expansion)
-    for location, pipeline in expansion.pipelines():
-        _expand_inside(location, pipeline, expansion)
+    _expand_wanted(expansion)
     for key, item in (options or {}).items():
         _set_option(key, item, expansion)
+    return expansion
+
+
+def expand_device(value: Mapping[str, Any]) -> Expansion:
+    """The long form of a device file."""
+    expansion = Expansion(copy.deepcopy(dict(value)))
+    _expand_broker(expansion)
+    return expansion
+
+
+def expand_deployment(value: Mapping[str, Any]) -> Expansion:
+    """The long form of a deployment."""
+    expansion = Expansion(copy.deepcopy(dict(value)))
+    _expand_wanted(expansion)
     return expansion
 
 
@@ -103,6 +113,14 @@ def _expand_broker(expansion: Expansion) -> None:
             told = [error.what.rstrip("."), error.expected and f"expected {error.expected}", error.got]
             expansion.problems.append((where, "; ".join(part for part in told if part)))
         expansion.origins[("mqtt",)] = where
+
+
+def _expand_wanted(expansion: Expansion) -> None:
+    if "pipelines" not in expansion.value:
+        _expand_pipeline(expansion)
+    _expand_models(expansion)
+    for location, pipeline in expansion.pipelines():
+        _expand_inside(location, pipeline, expansion)
 
 
 def _expand_pipeline(expansion: Expansion) -> None:

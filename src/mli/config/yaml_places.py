@@ -1,17 +1,22 @@
-"""YAML with the line of every key, so that an error can name it."""
+"""YAML and JSON with the line of every key, so that an error can name it."""
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 
 from mli.errors import UsageError
 
 Location = tuple[str | int, ...]
+MAX_FILE_BYTES = 1024 * 1024
 MAX_DEPTH = 20
 _TEXT = "tag:yaml.org,2002:str"
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,63 +38,176 @@ class PlacedYaml:
         return self.lines.get(location)
 
 
+def read_settings(path: Path) -> PlacedYaml:
+    """Read and parse a file of settings.
+
+    Raises:
+        UsageError: it cannot be read, or see ``parse_settings``.
+    """
+    return parse_settings(read_bounded(path), str(path))
+
+
+def read_bounded(path: Path) -> bytes:
+    """All of a file, which may not be larger than settings are.
+
+    Raises:
+        UsageError: no file, too large, or it may not be read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UsageError("this is no file", where=str(path), expected="a YAML file")
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def parse_settings(data: bytes, name: str) -> PlacedYaml:
+    """Parse a mapping in YAML or JSON; ``name`` is the file's, for errors.
+
+    Raises:
+        UsageError: too large, neither, a key given twice, nested too deeply, or no mapping at the top.
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError("the file is too large to be settings", where=name, expected="at most 1 MB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError("the file is not UTF-8 text", where=name) from error
+    if text.lstrip().startswith("{"):
+        placed = _json(text, name)
+        if placed is not None:
+            return placed
+    return parse_yaml(text, name)
+
+
 def parse_yaml(text: str, name: str) -> PlacedYaml:
     """Parse a YAML mapping.
 
     Raises:
-        UsageError: not YAML, a key given twice, or no mapping at the top.
+        UsageError: not YAML, a key given twice, nested too deeply, or no mapping at the top.
     """
+    lines: dict[Location, int] = {}
     try:
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise UsageError(
-                    "the file is nested too deeply to be settings",
-                    where=f"{name}:{event.start_mark.line + 1}" if event.start_mark else name,
-                    expected=f"at most {MAX_DEPTH} levels",
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            if not isinstance(root, yaml.MappingNode):
+                raise _Refusal(
+                    "the file holds no settings", None, expected="keys such as `thing:`, `model:` and `source:`"
                 )
-            # A few lines of aliases can stand for gigabytes, and no setting needs one.
-            if isinstance(event, yaml.AliasEvent):
-                raise UsageError(
-                    "YAML aliases (*name) are not read here",
-                    where=f"{name}:{event.start_mark.line + 1}" if event.start_mark else name,
-                    remedy="write the value out",
-                )
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
+            _walk(root, (), lines)
+            value = loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except _Refusal as refusal:
+        where = name if refusal.line is None else f"{name}:{refusal.line}"
+        raise UsageError(refusal.what, where=where, expected=refusal.expected, remedy=refusal.remedy) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise UsageError("the file is not valid YAML", where=f"{name}{line}", got=error.problem) from error
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError("the file is not valid YAML", where=name, got=str(error)) from error
-    if not isinstance(root, yaml.MappingNode) or not isinstance(value, dict):
-        raise UsageError(
-            "the file holds no settings", where=name, expected="keys such as `thing:`, `model:` and `source:`"
-        )
-    lines: dict[Location, int] = {}
-    _walk(root, (), lines, name)
     return PlacedYaml(name, value, lines)
 
 
-def _walk(node: yaml.Node, location: Location, lines: dict[Location, int], name: str) -> None:
+class _Refusal(Exception):
+    """What YAML allows and settings do not."""
+
+    def __init__(
+        self, what: str, line: int | None, *, expected: str | None = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(what)
+        self.what, self.line, self.expected, self.remedy = what, line, expected, remedy
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses in its one pass what no settings need and what can cost much."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1 if event.start_mark else None
+        # A few lines of aliases can stand for gigabytes.
+        if isinstance(event, yaml.AliasEvent):
+            raise _Refusal("YAML aliases (*name) are not read here", line, remedy="write the value out")
+        if isinstance(event, yaml.CollectionStartEvent) and self.depth >= MAX_DEPTH:
+            raise _Refusal(
+                "the file is nested too deeply to be settings", line, expected=f"at most {MAX_DEPTH} levels"
+            )
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _walk(node: yaml.Node, location: Location, lines: dict[Location, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, child in node.value:
-            text = str(key.value)
+            line = key.start_mark.line + 1
+            text = str(key.value) if isinstance(key, yaml.ScalarNode) else "…"
             if key.tag != _TEXT:
-                raise UsageError(
-                    f"the key `{text}` is no text to YAML",
-                    where=f"{name}:{key.start_mark.line + 1}",
-                    remedy=f"write it in quotes: '{text}'" if isinstance(key.value, str) else "write a plain name",
-                )
+                remedy = f"write it in quotes: '{text}'" if isinstance(key.value, str) else "write a plain name"
+                raise _Refusal(f"the key `{text}` is no text to YAML", line, remedy=remedy)
             if text in seen:
-                raise UsageError(f"the key `{text}` is given twice", where=f"{name}:{key.start_mark.line + 1}")
+                raise _Refusal(f"the key `{text}` is given twice", line)
             seen.add(text)
-            lines[(*location, text)] = key.start_mark.line + 1
-            _walk(child, (*location, text), lines, name)
+            lines[(*location, text)] = line
+            _walk(child, (*location, text), lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             lines[(*location, index)] = child.start_mark.line + 1
-            _walk(child, (*location, index), lines, name)
+            _walk(child, (*location, index), lines)
+
+
+def _json(text: str, name: str) -> PlacedYaml | None:
+    """JSON as it is meant (PyYAML reads tabs, ``1e5`` and surrogate pairs differently); None for any other text.
+
+    Raises:
+        UsageError: JSON that is nested too deeply, or with a key given twice.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+    except RecursionError:
+        depth = MAX_DEPTH + 1
+    except _Refusal as refusal:
+        raise UsageError(refusal.what, where=name) from None
+    except ValueError:
+        return None
+    else:
+        depth = _depth(text)
+    if depth > MAX_DEPTH:
+        raise UsageError(
+            "the file is nested too deeply to be settings", where=name, expected=f"at most {MAX_DEPTH} levels"
+        )
+    try:
+        # Tabs of JSON stand between its tokens only.
+        lines = parse_yaml(text.replace("\t", " "), name).lines
+    except UsageError:
+        lines = {}  # valid JSON that PyYAML cannot read: then errors name the key alone
+    return PlacedYaml(name, value, lines)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(name for name in value if names.count(name) > 1)
+        raise _Refusal(f"the key `{twice}` is given twice", None)
+    return value
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _depth(text: str) -> int:
+    """Levels of objects and lists in valid JSON."""
+    depth = deepest = 0
+    for character in _JSON_STRING.sub("", text):
+        depth += (character in "{[") - (character in "}]")
+        deepest = max(deepest, depth)
+    return deepest

@@ -16,7 +16,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _WORDS = frozenset(
     {"$schema", "$id", "$defs", "title", "description", "default", "examples", "format", "type", "enum", "const"}
-    | {"properties", "patternProperties", "additionalProperties", "required", "minProperties", "items", "minItems"}
+    | {
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "required",
+        "minProperties",
+        "maxProperties",
+        "items",
+        "minItems",
+    }
     | {"maxItems", "pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "anyOf", "$ref"}
 )
 
@@ -73,7 +82,7 @@ def _any_of(value: Any, schemas: list[dict[str, Any]], root: dict[str, Any], at:
 def _object(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any], at: str) -> None:
     missing = [key for key in schema.get("required", []) if key not in value]
     assert not missing, f"{at}: {missing} missing"
-    assert len(value) >= schema.get("minProperties", 0), f"{at}: too few keys"
+    assert schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", len(value)), f"{at}: keys"
     for key, item in value.items():
         parts = [schema["properties"][key]] if key in schema.get("properties", {}) else []
         parts += [part for pattern, part in schema.get("patternProperties", {}).items() if re.search(pattern, key)]

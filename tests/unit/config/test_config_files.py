@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from tests.unit.config.json_schema_check import check
+from tests.unit.config.pem_texts import CERTIFICATE, PRIVATE_KEY
 
 from mli.config import files
 from mli.config.files import RunSettings, load_run_file, settings_of_arguments, shown
-from mli.config.schema import run_file_json_schema
+from mli.config.json_schemas import run_file_json_schema
 from mli.config.settings import (
     CommandSettings,
     LimitSettings,
@@ -153,14 +154,14 @@ def test_without_a_thing_it_is_the_machines_name(folder: Path, monkeypatch: pyte
 
 
 def test_device_section_reaches_its_settings(folder: Path) -> None:
-    for name in ("ca.pem", "c.pem", "k.pem"):
-        (folder / name).write_text("pem")
+    for name, text in (("ca.pem", CERTIFICATE), ("c.pem", CERTIFICATE), ("k.pem", PRIVATE_KEY)):
+        (folder / name).write_text(text)
     settings = load(
         folder,
         BASE
         + """\
 root: state
-log_level: debug
+log: {level: debug, format: json, max_size: 1MB, kept: 5}
 spool: {max_size: 10MB, max_age: 2d, drain_timeout: 1m}
 mqtt:
   host: broker
@@ -324,7 +325,6 @@ mqtt:
 models:
   good: model.zip
   gone: {uri: gone.zip}
-  far: s3://key:secret@bucket/m.zip
   folder: images
 pipelines:
   one:
@@ -341,17 +341,17 @@ root: here
         "run.yaml:4: mqtt.password: the secret 'nowhere' cannot be read from here/secrets/nowhere: "
         "No such file or directory",
         "run.yaml:5: mqtt.tls.ca: no.pem: no such file (no.pem)",
+        "run.yaml:5: mqtt.tls.certificate: model.zip: this is no PEM file",
         "run.yaml:5: mqtt.tls: certificate and private_key belong together; one is missing",
         "run.yaml:8: models.gone.uri: gone.zip: no such file (gone.zip)",
-        "run.yaml:9: models.far: expected a path of a model archive on this machine, found 's3://key:***@bucket/m.zip'",
-        "run.yaml:10: models.folder: images: is a folder, not a file (images)",
-        "run.yaml:13: pipelines.one.model: no model 'god'; there is good, gone, far, folder; did you mean 'good'?",
-        "run.yaml:14: pipelines.one.source: no folder, file or glob at nowhere",
-        "run.yaml:16: pipelines.one.rules.0.name: two rules are called 'r'",
-        "run.yaml:16: pipelines.one.rules.0.then.command: the device allows no command 'divrt' (commands: divert); "
+        "run.yaml:9: models.folder: images: is a folder, not a file (images)",
+        "run.yaml:12: pipelines.one.model: no model 'god'; there is good, gone, folder; did you mean 'good'?",
+        "run.yaml:13: pipelines.one.source: no folder, file or glob at nowhere",
+        "run.yaml:15: pipelines.one.rules.0.name: two rules are called 'r'",
+        "run.yaml:15: pipelines.one.rules.0.then.command: the device allows no command 'divrt' (commands: divert); "
         "did you mean 'divert'?",
-        "run.yaml:17: pipelines.one.rules.1.name: two rules are called 'r'",
-        "run.yaml:18: pipelines.two.topic: the pipelines one and two both publish compact payloads on "
+        "run.yaml:16: pipelines.one.rules.1.name: two rules are called 'r'",
+        "run.yaml:17: pipelines.two.topic: the pipelines one and two both publish compact payloads on "
         "mli/predictions/t; use {pipeline} in the topic, or payload: full",
     ]
 
@@ -415,7 +415,7 @@ SINGLE_ERRORS = [
         "3: topic: expected a topic of at most 256 bytes that does not start with $",
     ),
     (BASE + "limits: {frame_timeout: 0}\n", "3: limits.frame_timeout: expected a duration longer than 0"),
-    (BASE + "isolation: container\n", "3: isolation: expected 'auto' or 'none', found 'container'"),
+    (BASE + "isolation: chroot\n", "3: isolation: expected 'auto', 'container' or 'none', found 'chroot'"),
     ("model: model.zip\nsource: nowhere/*.png\n", "2: source: no folder, file or glob at nowhere/*.png"),
     (f"model: model.zip\nsource: {'x' * 5000}\n", f"2: source: no folder, file or glob at {'x' * 5000}"),
     (

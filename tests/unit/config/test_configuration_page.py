@@ -10,9 +10,11 @@ import pydantic
 import pytest
 import yaml
 from tests.unit.config.json_schema_check import check
+from tests.unit.config.pem_texts import CERTIFICATE, PRIVATE_KEY
 
 from mli.config import schema
 from mli.config.files import load_run_file
+from mli.config.json_schemas import run_file_json_schema
 from mli.errors import UsageError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -42,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """All that the examples name."""
     for name in ("model.zip", "certs/ca.pem", "certs/device.pem", "certs/device.key"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).write_text(PRIVATE_KEY if name.endswith(".key") else CERTIFICATE)
     (tmp_path / "state" / "secrets").mkdir(parents=True)
     (tmp_path / "state" / "secrets" / "broker").write_text("hunter2\n")
     for name in ("left", "right"):
@@ -56,7 +58,7 @@ def test_example_loads_and_fits_the_json_schema(folder: Path, example: str) -> N
     (folder / "run.yaml").write_text(example, encoding="utf-8")
     settings = load_run_file(folder / "run.yaml")
     assert settings.deployment.pipelines
-    check(yaml.safe_load(example), schema.run_file_json_schema())
+    check(yaml.safe_load(example), run_file_json_schema())
 
 
 def test_long_form_of_the_page_is_its_short_form(folder: Path) -> None:

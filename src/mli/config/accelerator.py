@@ -1,0 +1,158 @@
+"""``config/config.json``, as AWS IoT Greengrass V1 and the accelerator wrote it, to the keys of ``device.yaml``.
+
+Read is what connects the device: the thing, the endpoint, its port, the keep-alive and the three PEM files. All other
+keys (``ggHost``, ``runtime``, ``managedRespawn``, …) meant the old core and are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from mli.config.fields import THING
+from mli.config.yaml_places import Location, read_bounded
+from mli.errors import UsageError
+
+CONFIG = Path("config") / "config.json"
+ALPN = "x-amzn-mqtt-ca"
+"""Names MQTT on port 443, which AWS IoT Core shares with HTTPS."""
+_ALPN_PORT, _DEFAULT_PORT = 443, 8883
+_GREENGRASS = Path("/greengrass")
+_CERTIFICATE = "IoTCertificate"
+_THING_ARN = re.compile(r"arn:[^:]+:iot:[^:]*:[^:]*:thing/(.+)")
+_FILES = {
+    "ca": (("crypto", "caPath"), "caPath"),
+    "certificate": (("crypto", "principals", _CERTIFICATE, "certificatePath"), "certPath"),
+    "private_key": (("crypto", "principals", _CERTIFICATE, "privateKeyPath"), "keyPath"),
+}
+"""For each file of ``mqtt.tls`` its place today, and its key in ``coreThing`` before 2018."""
+
+
+@dataclass(slots=True)
+class AcceleratorConfig:
+    """The device's part of a ``config.json``.
+
+    Attributes:
+        name: of the file, for errors.
+        section: the keys of ``device.yaml`` that it stands for.
+        origins: where in the file each of them stands, as a JSON path.
+        problems: JSON path, and what is wrong there.
+    """
+
+    name: str
+    section: dict[str, Any] = field(default_factory=lambda: {"mqtt": {"tls": {}}})
+    origins: dict[Location, str] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_accelerator(root: Path) -> AcceleratorConfig | None:
+    """Read ``config/config.json`` of a device's folder; None where there is none.
+
+    Raises:
+        UsageError: it cannot be read, or is no JSON object.
+    """
+    path = root / CONFIG
+    if not path.exists():
+        return None
+    text = read_bounded(path)
+    try:
+        value = json.loads(text.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise UsageError("the file is not valid JSON", where=f"{path}:{error.lineno}", got=error.msg) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError("the file is not valid JSON", where=str(path), got=str(error)) from error
+    config = AcceleratorConfig(str(path))
+    if not isinstance(value, dict) or not isinstance(value.get("coreThing"), dict):
+        config.problems.append(
+            ("coreThing", "expected an object with thingArn and iotHost; is this Greengrass V1's?")
+        )
+        return config
+    _thing(value, config)
+    _broker(value, config)
+    for key, (place, old) in _FILES.items():
+        _file(value, key, place, old, root, config)
+    return config
+
+
+def _thing(value: dict[str, Any], config: AcceleratorConfig) -> None:
+    place = "coreThing.thingArn"
+    arn = value["coreThing"].get("thingArn")
+    match = _THING_ARN.fullmatch(arn) if isinstance(arn, str) else None
+    if match is None or re.search(THING, match[1]) is None:
+        config.problems.append((place, f"expected arn:aws:iot:REGION:ACCOUNT:thing/NAME, {_found(arn)}"))
+        return
+    config.section["thing"] = match[1]
+    config.origins[("thing",)] = place
+
+
+def _broker(value: dict[str, Any], config: AcceleratorConfig) -> None:
+    core, mqtt = value["coreThing"], config.section["mqtt"]
+    host = core.get("iotHost")
+    if not isinstance(host, str) or not re.fullmatch(r"[A-Za-z0-9._:-]+", host):
+        config.problems.append(
+            ("coreThing.iotHost", f"expected the endpoint, PREFIX-ats.iot.REGION.amazonaws.com, {_found(host)}")
+        )
+    else:
+        mqtt["host"] = host
+    port = core.get("iotMqttPort", _DEFAULT_PORT)
+    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
+        config.problems.append(("coreThing.iotMqttPort", f"expected 443 or 8883, {_found(port)}"))
+    else:
+        mqtt["port"] = port
+        if port == _ALPN_PORT:
+            mqtt["tls"]["alpn"] = ALPN
+    if "keepAlive" in core:
+        mqtt["keepalive"] = core["keepAlive"]
+    for key, name in (("host", "iotHost"), ("port", "iotMqttPort"), ("keepalive", "keepAlive")):
+        config.origins[("mqtt", key)] = f"coreThing.{name}"
+    config.origins[("mqtt",)] = "coreThing"
+
+
+def _file(
+    value: dict[str, Any], key: str, place: tuple[str, ...], old: str, root: Path, config: AcceleratorConfig
+) -> None:
+    written: Any = value
+    for part in place:
+        written = written.get(part) if isinstance(written, dict) else None
+    where = ".".join(place)
+    folder = root
+    if written is None and old in value["coreThing"]:
+        written, where, folder = value["coreThing"][old], f"coreThing.{old}", root / "certs"
+    config.origins[("mqtt", "tls", key)] = where
+    if not isinstance(written, str) or not written:
+        config.problems.append((where, f"expected a file:// URI of a PEM file, {_found(written)}"))
+        return
+    if written.startswith("pkcs11:"):
+        config.problems.append(
+            (where, "keys in a hardware module (pkcs11:) cannot be used; expected a file:// URI of a PEM file")
+        )
+        return
+    path = Path(unquote(written.removeprefix("file://")) if written.startswith("file://") else written)
+    config.section["mqtt"]["tls"][key] = str(_below_root(path, root) if path.is_absolute() else folder / path)
+
+
+def _below_root(path: Path, root: Path) -> Path:
+    """A path that the accelerator put below /greengrass, where this device's folder is another one."""
+    if not path.is_relative_to(_GREENGRASS) or _is_there(path):
+        return path
+    return root / path.relative_to(_GREENGRASS)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder of somebody else
+        return False
+
+
+def _found(value: object) -> str:
+    if value is None:
+        return "found nothing"
+    if isinstance(value, (dict, list)):
+        return "found something else"
+    text = repr(value)
+    return f"found {text if len(text) <= 80 else text[:77] + '...'}"

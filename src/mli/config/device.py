@@ -1,0 +1,171 @@
+"""A device's folder to its settings: ``device.yaml``, and ``config/config.json`` as the accelerator left it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from mli.config.accelerator import CONFIG, AcceleratorConfig, read_accelerator
+from mli.config.build_device import build_device
+from mli.config.paths import Problems
+from mli.config.problems import problem_of
+from mli.config.refusals import Told, place_of, refusal_of
+from mli.config.schema import DeviceFile
+from mli.config.settings import DeviceSettings
+from mli.config.short_form import expand_device
+from mli.config.showing import shown_device
+from mli.config.yaml_places import Location, PlacedYaml, read_settings
+from mli.errors import UsageError
+
+DEVICE_FILE = "device.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFolder:
+    """A device, and the long form that it came from."""
+
+    settings: DeviceSettings
+    expanded: dict[str, Any] = field(repr=False)
+
+    def shown(self) -> dict[str, Any]:
+        """The long form for people to read: every default, and no password."""
+        return shown_device(copy.deepcopy(self.expanded), self.settings)
+
+
+def load_device(root: Path) -> DeviceSettings:
+    """The settings of the device whose folder ``root`` is; see ``read_device``."""
+    return read_device(root).settings
+
+
+def read_device(root: Path) -> DeviceFolder:
+    """Read ``device.yaml`` and ``config/config.json`` of a device's folder; one of them is enough.
+
+    What ``device.yaml`` says replaces the other's, key by key; its paths are relative to the folder.
+
+    Raises:
+        UsageError: everything that is wrong with them: file, line or JSON path, key, what to do.
+    """
+    root = root.absolute()
+    accelerator, placed = _read(root)
+    if accelerator is None and placed is None:
+        raise UsageError(
+            "the folder holds no device",
+            where=str(root),
+            expected=f"{DEVICE_FILE}, or {CONFIG} and certs/ as the accelerator made them",
+            remedy="make greengrass-setup.zip with `mli device bundle`, unzip it here, and start again",
+        )
+    return _Reading(root, accelerator, placed).folder()
+
+
+def _read(root: Path) -> tuple[AcceleratorConfig | None, PlacedYaml | None]:
+    accelerator = placed = None
+    unreadable: list[UsageError] = []
+    try:
+        accelerator = read_accelerator(root)
+    except UsageError as error:
+        unreadable.append(error)
+    try:
+        placed = read_settings(root / DEVICE_FILE) if (root / DEVICE_FILE).exists() else None
+    except UsageError as error:
+        unreadable.append(error)
+    except OSError as error:
+        unreadable.append(UsageError(f"the folder cannot be read: {error.strerror}", where=str(root)))
+    if len(unreadable) == 1:
+        raise unreadable[0]
+    if unreadable:
+        raise UsageError("\n".join(map(str, unreadable)))
+    return accelerator, placed
+
+
+class _Reading:
+    """The two files of a folder, as one."""
+
+    def __init__(self, root: Path, accelerator: AcceleratorConfig | None, placed: PlacedYaml | None) -> None:
+        self._root = root
+        self._accelerator = accelerator
+        self._placed = PlacedYaml(str(root / DEVICE_FILE), {}, {}) if placed is None else placed
+        self._expansion = expand_device(self._placed.value)
+        self._origins: dict[Location, str] = {} if accelerator is None else dict(accelerator.origins)
+        self._name = str(root) if accelerator and placed else accelerator.name if accelerator else self._placed.name
+
+    def folder(self) -> DeviceFolder:
+        """Raises: UsageError."""
+        value = self._merged()
+        told = self._accelerator_told()
+        problems: Problems = list(self._expansion.problems)
+        try:
+            file = DeviceFile.model_validate(value)
+        except pydantic.ValidationError as error:
+            problems += [problem_of(item, self._placed.value, DeviceFile) for item in error.errors()]
+            # What config.json says wrongly is told already; here it would be told as missing.
+            raise self._refusal(told, [item for item in problems if not self._is_told(item, told)]) from error
+        settings = build_device(file, self._root, self._root, problems)
+        if Path(settings.root) != self._root:
+            problems.append(
+                (
+                    ("root",),
+                    f"this folder is the device's root, not {settings.root}; leave the key out, or move the file",
+                )
+            )
+        if told or problems:
+            raise self._refusal(told, problems)
+        return DeviceFolder(settings, file.model_dump(mode="json", exclude_none=True))
+
+    def _merged(self) -> dict[str, Any]:
+        own = self._expansion.value
+        if self._accelerator is None:
+            return own
+        merged = copy.deepcopy(self._accelerator.section)
+        if "broker" in self._placed.value or own.get("mqtt", {}) is None:
+            merged.pop("mqtt")  # an address, or nothing at all, is all there is to say of a broker
+            self._forget(("mqtt",))
+        elif _is_other_broker(own):
+            merged["mqtt"]["tls"].pop("alpn", None)  # it belongs to that host and port
+        self._merge(merged, own, ())
+        return merged
+
+    def _merge(self, base: dict[str, Any], own: dict[str, Any], at: Location) -> None:
+        for key, item in own.items():
+            here = (*at, key)
+            if isinstance(item, dict) and isinstance(base.get(key), dict):
+                self._merge(base[key], item, here)
+            else:
+                base[key] = item
+                self._forget(here)
+
+    def _forget(self, location: Location) -> None:
+        """What config.json says there no longer counts."""
+        for known in [item for item in self._origins if item[: len(location)] == location]:
+            del self._origins[known]
+
+    def _accelerator_told(self) -> list[Told]:
+        if self._accelerator is None:
+            return []
+        counting = set(self._origins.values())
+        known = set(self._accelerator.origins.values())
+        return [
+            (0, f"{self._accelerator.name}: {place}", text)
+            for place, text in self._accelerator.problems
+            if place in counting or place not in known
+        ]
+
+    def _is_told(self, problem: tuple[Location, str], told: list[Told]) -> bool:
+        _, place = self._place(problem[0])
+        return any(place == item[1] for item in told)
+
+    def _refusal(self, told: list[Told], problems: Problems) -> UsageError:
+        return refusal_of(self._name, [*told, *((*self._place(location), text) for location, text in problems)])
+
+    def _place(self, location: Location) -> tuple[int, str]:
+        if self._accelerator is not None and location in self._origins and location not in self._placed.lines:
+            return 0, f"{self._accelerator.name}: {self._origins[location]}"
+        return place_of(self._placed, self._expansion, location)
+
+
+def _is_other_broker(own: dict[str, Any]) -> bool:
+    mqtt = own.get("mqtt")
+    return isinstance(mqtt, dict) and bool({"host", "port"} & mqtt.keys())

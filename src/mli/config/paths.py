@@ -1,0 +1,66 @@
+"""Paths that files name: absolute, there, and below what the device allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mli.config.yaml_places import Location
+
+Problems = list[tuple["Location", str]]
+"""What is wrong, and at which key of the long form."""
+
+_GLOB = frozenset("*?[")
+
+
+def absolute(folder: Path, text: str) -> Path:
+    """An absolute path; relative ones are of ``folder``, ``~`` is the user's home."""
+    try:
+        return (folder / Path(text).expanduser()).absolute()
+    except RuntimeError:  # ~name of an unknown user: then it is a file's own name
+        return (folder / text).absolute()
+
+
+def check_file(path: Path, written: str, here: Location, problems: Problems) -> bool:
+    """Whether there is a file; tells where there is none."""
+    try:
+        kind = "" if path.is_file() else "is a folder, not a file" if path.is_dir() else "no such file"
+    except OSError as error:
+        kind = error.strerror or "cannot be read"
+    if kind:
+        problems.append((here, f"{written}: {kind}" if Path(written) == path else f"{written}: {kind} ({path})"))
+    return not kind
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there, as far as one may look."""
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or a folder that may not be entered
+        return False
+
+
+def fixed_part(path: Path) -> Path:
+    """The folder before the first wildcard of a glob; the path itself where it has none."""
+    for index, part in enumerate(path.parts):
+        if _GLOB & set(part):
+            return Path(*path.parts[:index])
+    return path
+
+
+def lies_below(path: Path, folders: Iterable[str]) -> bool:
+    """Whether a path or glob stays below one of the folders, once links and ``..`` are followed.
+
+    Links that a wildcard meets are the device owner's own and are not followed here.
+    """
+    fixed = fixed_part(path)
+    if ".." in path.parts[len(fixed.parts) :]:  # what * stands for may be a link, and .. would leave its target
+        return False
+    try:
+        real = (path.resolve(), fixed.resolve())
+        allowed = [Path(folder).resolve() for folder in folders]
+    except (OSError, RuntimeError):  # links in a circle, or a name that is too long
+        return False
+    return any(all(part.is_relative_to(folder) for part in real) for folder in allowed)
