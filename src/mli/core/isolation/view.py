@@ -1,0 +1,127 @@
+"""What of this device a contained process sees: Python, the libraries of the work, and what its job is about."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGES = ("mli", "numpy", "cv2", "onnxruntime", "onnx", "ai_edge_litert", "openvino")
+"""What workers and sandboxed jobs import; each may lie outside of site-packages where someone works on it."""
+SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+"""On most systems they are links into /usr."""
+SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
+STORES = ("/nix/store", "/gnu/store")
+"""Where the systems that have no /usr keep their programs."""
+NETWORK_FILES = (
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+)
+LINKS_FOLLOWED = 1000
+"""Links to images elsewhere, of one source."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one process sees beside the runtime.
+
+    Attributes:
+        readable: files and folders, at the paths where the process looks for them; one that is missing is left out.
+        writable: folders that it may change.
+        devices: device files, ``/dev/video0``.
+        network: whether it has one.
+    """
+
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    devices: tuple[str, ...] = ()
+    network: bool = False
+
+
+@cache
+def runtime_paths() -> tuple[Path, ...]:
+    """Folders and files from which this Python, and what a worker imports, come; /usr is not among them."""
+    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
+    sites = {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
+    libraries = {entry for entry in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry}
+    paths = {Path(entry) for entry in prefixes | sites | libraries if entry.startswith("/")}
+    paths |= {Path(store) for store in STORES if Path(store).is_dir()}
+    for package in PACKAGES:
+        paths |= package_paths(package)
+    paths |= _hops(Path(sys.executable))
+    return tuple(sorted(path for path in _outermost(paths) if not path.is_relative_to("/usr") and path != Path("/")))
+
+
+def package_paths(package: str) -> set[Path]:
+    """Where a package lies, without importing it."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return set()
+    if spec is None:
+        return set()
+    if spec.submodule_search_locations is not None:
+        return {Path(folder).absolute() for folder in spec.submodule_search_locations}
+    return {Path(spec.origin).absolute()} if spec.origin and spec.has_location else set()
+
+
+def image_paths(uri: str) -> tuple[Path, ...]:
+    """What a source of images reads: the folder of its images, and images elsewhere that links in it lead to.
+
+    Args:
+        uri: folder, glob or file.
+    """
+    path = Path(os.path.abspath(uri))  # noqa: PTH100 - pathlib would keep `..`
+    if path.is_dir():
+        return (path, *_link_targets(path))
+    if path.exists() or path.is_symlink():
+        # The folder and not the file: a file may be replaced by another of its name.
+        targets = {target.parent for target in _hops(path)}
+        return tuple(sorted({path.parent, *targets}))
+    fixed = Path(*path.parts[: next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), None)])
+    folders = {fixed, *(Path(found).parent for found in glob.iglob(uri, recursive=True))}
+    links = {folder for folder in folders if folder != fixed and folder.is_symlink()}
+    targets = {hop for link in links for hop in _hops(link)}
+    return tuple(sorted({fixed, *targets, *(target for folder in folders for target in _link_targets(folder))}))
+
+
+def _link_targets(folder: Path) -> set[Path]:
+    """Where links in a folder lead, outside of it."""
+    targets: set[Path] = set()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    targets |= {hop for hop in _hops(Path(entry.path)) if not hop.is_relative_to(folder)}
+                if len(targets) >= LINKS_FOLLOWED:
+                    break
+    except OSError:
+        pass  # the source says it better
+    return targets
+
+
+def _hops(path: Path) -> set[Path]:
+    """Every place where a chain of links leads through, ``path`` itself among them."""
+    hops: set[Path] = set()
+    path = path.absolute()
+    while path not in hops:
+        hops.add(path)
+        if not path.is_symlink():
+            break
+        path = Path(os.path.normpath(path.parent / path.readlink()))
+    return hops
+
+
+def _outermost(paths: Iterable[Path]) -> set[Path]:
+    """Without those that lie in another one."""
+    found = set(paths)
+    return {path for path in found if not any(parent in found for parent in path.parents)}
