@@ -6,26 +6,38 @@ import logging
 import random
 import ssl
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mli.config.settings import MqttSettings
-from mli.delivery.sinks.mqtt_connection import End, MqttConnection, Protocol
+from mli.delivery.sinks.mqtt_allowance import Allowance
+from mli.delivery.sinks.mqtt_connection import End, MqttConnection, Protocol, Will
 from mli.delivery.sinks.mqtt_options import tls_context
+from mli.delivery.sinks.mqtt_side_traffic import Incoming, SideTraffic
 from mli.delivery.sinks.sink import SinkListener, SinkStatus
 from mli.delivery.spool_schema import SinkKind, SpooledMessage
 from mli.errors import MliError, StopError
 
+__all__ = ["Incoming", "MqttSink", "Will"]
+
 log = logging.getLogger(__name__)
 
 GOOD_AFTER_S = 10.0  # a connection that lived so long, or carried a message, was a good one
+EXPLAINED = frozenset({136, 137, 139, 141, 142, 156, 157, 159})  # reasons that no request of ours has brought about
 SHORT_LIVES = 3  # in a row: then it is no accident
 JOIN_S = 2.0
+FIRST_ANSWER_S = 3.0  # the first CONNECT: some brokers that do not know MQTT 5 wait for more bytes of it
 
 
 class MqttSink:
     """QoS 1 messages are delivered when the broker's PUBACK says success, QoS 0 when handed to the socket.
 
+    A device has one client id and so one connection: a subscription and retained states ride on it as well.
+
     Args:
+        topics: subscribed to with QoS 1 at each connect; a refusal does not keep messages from being published.
+        on_message: called with what comes, from the connection's thread; must not block.
+        will: published by the broker when the connection ends otherwise than by ``close``.
         reconnect_min_s, reconnect_max_s: the pause before connecting again doubles between them, with jitter.
         ack_timeout_s: a broker that answers pings but not a publish for so long is connected to anew.
     """
@@ -37,6 +49,9 @@ class MqttSink:
         reconnect_min_s: float = 0.5,
         reconnect_max_s: float = 30.0,
         ack_timeout_s: float = 60.0,
+        topics: Sequence[str] = (),
+        on_message: Callable[[Incoming], None] | None = None,
+        will: Will | None = None,
     ) -> None:
         self._settings = settings
         self._min_s, self._max_s = reconnect_min_s, reconnect_max_s
@@ -53,6 +68,9 @@ class MqttSink:
         self._last_error: str | None = None
         self._said: str | None = None
         self._short_lives = 0
+        self._is_first = True
+        self._will = will
+        self._side = SideTraffic(topics, on_message, self._released, Allowance())
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     @property
@@ -64,7 +82,9 @@ class MqttSink:
     def window(self) -> int:
         """See ``Sink``: the smaller of our own bound and the broker's Receive Maximum."""
         connection = self._connection
-        return min(self._settings.max_inflight, connection.receive_maximum) if connection else 0
+        if connection is None or self._side.is_holding:
+            return 0
+        return min(self._settings.max_inflight, max(1, connection.receive_maximum - self._side.slots))
 
     def open(self, listener: SinkListener) -> None:
         """See ``Sink``. Every file of the TLS settings is read here, before anything starts."""
@@ -79,8 +99,26 @@ class MqttSink:
         if connection is not None:  # else its end has been told already
             connection.publish(message)
 
+    def set_state(self, topic: str, payload: bytes | None) -> None:
+        """Have the broker keep a retained message: now where connected, and again at each connect.
+
+        The newest of a topic wins; one that was replaced before it was sent is skipped. None clears what is kept.
+        Never blocks on the far side, and may be called from any thread, also before ``open``.
+
+        Raises:
+            ValueError: a topic that cannot be published to, or one of too many.
+        """
+        self._side.set_state(topic, payload)
+
+    def wait_states(self, timeout_s: float) -> bool:
+        """Whether the broker has acknowledged the newest state of every topic within the time.
+
+        What the broker does not allow is not waited for.
+        """
+        return self._side.wait_states(timeout_s)
+
     def close(self) -> None:
-        """See ``Sink``."""
+        """See ``Sink``. A clean DISCONNECT: the broker does not publish the will."""
         self._closing.set()
         with self._lock:
             attempt = self._attempt
@@ -93,7 +131,14 @@ class MqttSink:
     def status(self) -> SinkStatus:
         """See ``Sink``."""
         protocol = f"MQTT {self._used}" if self._used else None
-        return SinkStatus(self._connection is not None, protocol, self._last_error)
+        return SinkStatus(
+            connected=self._connection is not None,
+            protocol=protocol,
+            last_error=self._last_error,
+            subscribed=self._side.subscribed,
+            endpoint=endpoint(self._settings),
+            left_out=self._side.left_out(),
+        )
 
     # --- the thread ----------------------------------------------------------------------------------------
 
@@ -113,8 +158,12 @@ class MqttSink:
     def _connect(self, protocol: Protocol) -> End:
         assert self._listener is not None
         connection = MqttConnection(
-            self._settings, protocol, self._tls, self._listener, self._accepted, self._ack_timeout_s
+            *(self._settings, protocol, self._tls, self._listener, self._accepted, self._ack_timeout_s),
+            side=self._side,
+            will=self._will,
+            answer_s=FIRST_ANSWER_S if self._is_first and self._decided is None else None,
         )
+        self._is_first = False
         with self._lock:
             self._attempt = connection
         if self._closing.is_set():
@@ -122,6 +171,7 @@ class MqttSink:
         end = connection.run()
         was_connected = self._connection is not None
         self._connection = None  # before the listener hears of it: it must see an empty window
+        self._side.end(end.kind == "lost" and end.code not in EXPLAINED)
         if end.kind != "closed":
             end = self._explain(end)
             self._last_error = end.reason
@@ -147,6 +197,12 @@ class MqttSink:
         self._last_error = None
         self._said = None
         log.info("Connected to %s:%d with MQTT %s.", self._settings.host, self._settings.port, connection.protocol)
+        self._side.begin(connection)
+        if not self._side.is_holding:
+            self._listener.connected()
+
+    def _released(self) -> None:
+        assert self._listener is not None
         self._listener.connected()
 
     def _learns(self, protocol: Protocol, end: End) -> bool:
@@ -155,6 +211,9 @@ class MqttSink:
             return False
         if end.kind == "unsupported":
             self._fall_back(end.reason)
+            return True
+        if end.kind == "mute" and self._decided is None and self._probe("5") == "unsupported":
+            self._fall_back(f"{self._settings.host}:{self._settings.port}: the broker does not speak MQTT 5")
             return True
         if end.kind == "silent" and self._decided is None and self._speaks_only_311():
             self._fall_back(f"{end.reason}, twice, and accepted MQTT 3.1.1 in between")
@@ -223,6 +282,14 @@ class _Gate:
     def failed(self, error: MliError) -> None:
         if not self._closing.is_set():
             self._listener.failed(error)
+
+
+def endpoint(settings: MqttSettings) -> str:
+    """A broker's address for a person."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    if settings.tls is None:
+        return f"mqtt://{host}:{settings.port}"
+    return f"mqtts://{host}:{settings.port}" + (f" (ALPN {settings.tls.alpn})" if settings.tls.alpn else "")
 
 
 def _unexpected(error: Exception) -> MliError:

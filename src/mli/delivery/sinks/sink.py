@@ -16,11 +16,17 @@ class SinkStatus:
     Attributes:
         protocol: of the present or last connection, such as ``MQTT 5``; None before the first.
         last_error: why there is no connection, or why the last one ended; None while all is well.
+        subscribed: whether the far side has accepted the subscription; None where nothing was to be subscribed to.
+        endpoint: where messages go, for a person: ``mqtts://host:port``.
+        left_out: what the far side does not allow, and why, a line each; messages go on without it.
     """
 
     connected: bool
     protocol: str | None = None
     last_error: str | None = None
+    subscribed: bool | None = None
+    endpoint: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 class SinkListener(Protocol):

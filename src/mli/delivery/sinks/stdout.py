@@ -74,7 +74,9 @@ class StdoutSink:
 
     def status(self) -> SinkStatus:
         """See ``Sink``."""
-        return SinkStatus(self._listener is not None and not self._error, "stdout", self._error)
+        return SinkStatus(
+            self._listener is not None and not self._error, "stdout", self._error, endpoint="standard output"
+        )
 
 
 def await_room(stream: TextIO, cancelled: Callable[[], bool]) -> bool:
