@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
-
 from mli.config.settings import LimitSettings
+from mli.core.isolation.environment import child_environment
+from mli.core.isolation.isolator import NO_ISOLATION, Isolation, Isolator
+from mli.core.isolation.memory import ControlKind, OutOfMemory, WatchdogOnly
+from mli.core.isolation.view import worker_view
 from mli.core.wire import Failed, Finished, Go, Heartbeat, Ready, Start, Trying, Warm, Wire, WireMessage
 from mli.errors import MliError, StopError
 from mli.types import Record
@@ -29,6 +31,7 @@ LOADING_POLL_S = 0.1
 SILENCE_S = 5.0
 """A work loop that sent no heartbeat for so long is stuck (or, while a frame is under way, for frame_timeout)."""
 KILL_WAIT_S = 5.0
+MEBIBYTE = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Death:
         error: what went wrong, None where nothing did.
         permanent: another try cannot help.
         silent: its work loop sent no heartbeat any more.
+        timed_out: it was ended because something took too long: a frame, its start, or its work loop.
+        out_of_memory: it was ended because it, or the whole device, had no memory left.
         suspect: position of the frame that was worked on alone when the worker died of its own work.
     """
 
@@ -47,6 +52,8 @@ class Death:
     error: MliError | None = None
     permanent: bool = False
     silent: bool = False
+    timed_out: bool = False
+    out_of_memory: bool = False
     suspect: str | None = None
 
 
@@ -55,43 +62,61 @@ class WorkerProcess:
 
     Args:
         on_message: gets ``Warm``, ``Ready`` and every ``Record``, in order.
+        isolator: of the core; None starts the worker without a container, held by the watchdog alone.
+
+    Attributes:
+        isolation: how it was started.
+        memory_control: what holds its memory.
+
+    Raises:
+        StopError: while starting: the pipeline, or this device, wants a container, and none can be had.
     """
 
-    def __init__(self, start: Start, on_message: Callable[[Warm | Ready | Record], None]) -> None:
+    def __init__(
+        self,
+        start: Start,
+        on_message: Callable[[Warm | Ready | Record], None],
+        isolator: Isolator | None = None,
+    ) -> None:
         self._start = start
         self._on_message = on_message
         self._limits: LimitSettings = start.settings.limits
+        plain = isolator is None
+        isolator = isolator or Isolator(memory=WatchdogOnly("nobody asked for more"))
+        self.isolation: Isolation = NO_ISOLATION if plain else isolator.resolve(start.settings.isolation)
+        self.memory_control: ControlKind = isolator.memory_control
         ours, theirs = socket.socketpair()
         self.wire = Wire(ours)
-        environment = {
-            **os.environ,
-            # Threads belong to the estimator; a BLAS pool of numpy's own would only take memory.
-            "OPENBLAS_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",
-        }
-        command = [sys.executable, "-P", "-m", "mli.core.worker", str(theirs.fileno()), str(os.getpid())]
-        self._child = subprocess.Popen(
-            command,
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        theirs.close()
+        arguments = [str(theirs.fileno()), str(self.isolation.parent_pid)]
+        try:
+            self._process = isolator.launch(
+                [sys.executable, "-P", "-m", "mli.core.worker", *arguments],
+                isolation=self.isolation,
+                name=start.settings.name,
+                memory_bytes=self._limits.memory_bytes,
+                environment=child_environment(),
+                view=worker_view(start.settings, start.model),
+                pass_fds=[theirs.fileno()],
+            )
+        except BaseException:
+            self.wire.close()
+            raise
+        finally:
+            theirs.close()
+        self._out_of_memory: OutOfMemory | None = None
         self._last_lines: deque[str] = deque(maxlen=20)
         self._stderr = threading.Thread(target=self._read_stderr, daemon=True)
         self._stderr.start()
         self._started_at = self._heard_at = time.monotonic()
         self._warm = self._gone = self._ready = False
         self._trying: str | None = None
-        self._oldest_frame_s = 0.0
+        self.oldest_frame_s = 0.0
         self.resident_bytes = 0
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
-        return self._child.pid
+        """The worker's process id, as this system counts."""
+        return self._process.pid
 
     def run(self, go: Go | None) -> Death:
         """Serve the worker until its life ends, whatever ends it. It is gone when this returns.
@@ -121,7 +146,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it at once."""
-        self._child.kill()
+        self._process.kill()
 
     def _read_until_end(self) -> Death:
         while True:
@@ -129,7 +154,7 @@ class WorkerProcess:
                 message = self.wire.receive(POLL_S if self._ready else LOADING_POLL_S)
             except TimeoutError:
                 message = None
-                if self._child.poll() is not None:
+                if self._process.poll() is not None:
                     message = self.wire.receive(0.01)
                 elif (death := self._overdue() or self._too_large()) is not None:
                     return death
@@ -151,7 +176,7 @@ class WorkerProcess:
             case Trying():
                 self._trying = message.position
             case Heartbeat():
-                self._oldest_frame_s = message.oldest_frame_s
+                self.oldest_frame_s = message.oldest_frame_s
                 return self._overdue() or self._too_large()
             case Warm():
                 self._warm = True
@@ -180,7 +205,7 @@ class WorkerProcess:
             what = "it did not open its source" if self._warm else "it did not load its model"
             return self._hung(what, "start_timeout", self._limits.start_timeout_s)
         silence = now - self._heard_at
-        if self._oldest_frame_s and self._oldest_frame_s + silence > self._limits.frame_timeout_s:
+        if self.oldest_frame_s and self.oldest_frame_s + silence > self._limits.frame_timeout_s:
             return self._hung("a frame took too long", "frame_timeout", self._limits.frame_timeout_s)
         if silence > max(SILENCE_S, self._limits.frame_timeout_s):
             return self._hung("its work loop is silent", "frame_timeout", self._limits.frame_timeout_s, silent=True)
@@ -194,33 +219,54 @@ class WorkerProcess:
                 remedy=f"raise limits.{limit} of the pipeline, or take a smaller model",
             ),
             silent=silent,
+            timed_out=True,
             suspect=self._trying,
         )
 
     def _too_large(self) -> Death | None:
-        try:
-            self.resident_bytes = psutil.Process(self.pid).memory_info().rss
-        except psutil.Error:
+        resident = self._process.resident_bytes()
+        if resident == 0:
             return None  # it is gone; the socket will tell
-        allowed = self._limits.memory_bytes
-        if self.resident_bytes <= allowed:
+        self.resident_bytes = resident
+        if resident <= self._limits.memory_bytes:
             return None
         self.kill()
-        used, need = self.resident_bytes / 1024**2, self.resident_bytes * 1.25 / 1024**2
+        return self._used_too_much(f"{_megabytes(resident)} MB", need_bytes=resident * 5 // 4)
+
+    def _used_too_much(self, got: str, *, need_bytes: int) -> Death:
+        need = f"limits: {{memory: {_megabytes(need_bytes)}MB}}"
         return Death(
             error=StopError(
                 "the worker was ended: it used more memory than its pipeline allows",
-                expected=f"at most {allowed / 1024**2:.0f} MB (limits.memory)",
-                got=f"{used:.0f} MB",
-                remedy=f"set `limits: {{memory: {need:.0f}MB}}` for this pipeline, or take a smaller model",
+                expected=f"at most {_megabytes(self._limits.memory_bytes)} MB (limits.memory)",
+                got=got,
+                remedy=f"set `{need}` for this pipeline, or take a smaller model",
             ),
             permanent=not self._ready,  # the same model takes the same memory again
+            out_of_memory=True,
             suspect=self._trying,
+        )
+
+    def _ended_by_kernel(self, ended: OutOfMemory) -> Death:
+        used = max(ended.used_bytes, self.resident_bytes)
+        if ended.own_fault:
+            got = f"{_megabytes(used)} MB, and it asked for more ({self.memory_control} stopped it)"
+            return self._used_too_much(got, need_bytes=used * 3 // 2)
+        return Death(
+            error=StopError(
+                "the worker was ended by the system, which had no memory left",
+                got=f"{_megabytes(used)} MB of the {_megabytes(self._limits.memory_bytes)} MB of its limits.memory",
+                remedy="see what else takes memory on this device (its kernel's log says who was ended, and why), "
+                "or take a smaller model",
+            ),
+            out_of_memory=True,
         )
 
     def _died(self, how: str | None = None) -> Death:
         self.end()
-        code = self._child.returncode
+        if self._out_of_memory is not None:
+            return self._ended_by_kernel(self._out_of_memory)
+        code = self._process.returncode or 0
         if how is None:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         last = self._last_lines[-1] if self._last_lines else None
@@ -232,17 +278,23 @@ class WorkerProcess:
         """Whatever it still does, it is gone after this."""
         self.wire.close()
         try:
-            self._child.wait(KILL_WAIT_S)
+            self._process.wait(KILL_WAIT_S)
         except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+            self.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(KILL_WAIT_S)
         self._stderr.join(KILL_WAIT_S)
+        self._out_of_memory = self._out_of_memory or self._process.out_of_memory()
+        self._process.close()
 
     def _read_stderr(self) -> None:
-        assert self._child.stderr is not None
-        with self._child.stderr as stream:
+        with self._process.stderr as stream:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip()[:500]
                 self._last_lines.append(line)
                 level = logging.WARNING if line.startswith(("WARNING", "ERROR")) else logging.DEBUG
                 log.log(level, "worker %d: %s", self.pid, line)
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / MEBIBYTE:.0f}"

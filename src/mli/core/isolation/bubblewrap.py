@@ -63,12 +63,11 @@ def variants(*, root: bool, version: tuple[int, ...]) -> tuple[Variant, ...]:
 
 
 def container_arguments(
-    program: str, version: tuple[int, ...], variant: Variant, view: View, hidden: tuple[Path, ...]
+    version: tuple[int, ...], variant: Variant, view: View, hidden: tuple[Path, ...]
 ) -> list[str]:
     """Everything before ``-- COMMAND``.
 
     Args:
-        program: path of bwrap.
         hidden: files and folders that nobody in a container sees, even where they lie in a folder that is seen;
             what is named in ``view`` and lies deeper is seen.
     """
@@ -86,7 +85,6 @@ def container_arguments(
     for path in hidden:
         places.hide(path)
     return [
-        program,
         *spaces,
         "--die-with-parent",
         "--new-session",

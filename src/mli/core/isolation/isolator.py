@@ -15,7 +15,7 @@ from mli.config.settings import IsolationMode
 from mli.core.isolation.bubblewrap import PARENT_PID, TEMPORARY, container_arguments
 from mli.core.isolation.cgroups import find_memory_control
 from mli.core.isolation.memory import ControlKind, MemoryControl
-from mli.core.isolation.process import LaunchedProcess, start
+from mli.core.isolation.process import Container, LaunchedProcess, start
 from mli.core.isolation.trial import Containers, NoContainers, try_containers
 from mli.core.isolation.view import View
 from mli.errors import StopError
@@ -54,7 +54,7 @@ class Isolator:
     Args:
         hidden: files and folders that no contained process sees: the root with its secrets, private keys elsewhere.
         minimum: ``container`` refuses what would run without one.
-        containers: what this device can do, found out when it is first needed.
+        containers, memory: what this device can do, found out when it is first needed.
     """
 
     def __init__(
@@ -63,11 +63,12 @@ class Isolator:
         hidden: Sequence[Path] = (),
         minimum: IsolationKind = "none",
         containers: Containers | NoContainers | None = None,
+        memory: MemoryControl | None = None,
     ) -> None:
         self._hidden = tuple(path.absolute() for path in hidden)
         self._minimum = minimum
         self._containers = containers
-        self._memory: MemoryControl | None = None
+        self._memory = memory
         self._lock = threading.Lock()
 
     @property
@@ -127,15 +128,16 @@ class Isolator:
         Raises:
             StopError: it could not be started.
         """
-        line = list(command)
+        container = None
         if isolation.how is not None:
             how = isolation.how
-            line = [*container_arguments(how.program, how.version, how.variant, view, self._hidden), "--", *line]
+            arguments = container_arguments(how.version, how.variant, view, self._hidden)
+            container = Container(how.program, tuple(arguments))
             environment = {**environment, "HOME": TEMPORARY, "TMPDIR": TEMPORARY, "PYTHONDONTWRITEBYTECODE": "1"}
         return start(
-            line,
+            list(command),
             self._control().group(name, memory_bytes),
-            contained=isolation.how is not None,
+            container,
             pass_fds=tuple(pass_fds),
             environment=environment,
             stdin=stdin,

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +26,14 @@ log = logging.getLogger(__name__)
 CONTAINER_START_S = 20.0
 GONE_WAIT_S = 10.0
 _LOOK_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A program that makes a container, and its arguments before ``-- COMMAND``."""
+
+    program: str
+    arguments: tuple[str, ...]
 
 
 class LaunchedProcess:
@@ -96,7 +105,7 @@ class LaunchedProcess:
             self._child.kill()
 
     def close(self) -> None:
-        """Whatever it still does, it is gone after this."""
+        """Whatever it still does, it is gone after this. Its streams are the caller's to close."""
         self.kill()
         try:
             self._child.wait(GONE_WAIT_S)
@@ -106,32 +115,34 @@ class LaunchedProcess:
         if self._first is not None:
             self._first.wait(GONE_WAIT_S)  # bubblewrap may have been killed before it
             self._first.close()
-        for stream in (self._child.stdin, self._child.stderr):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):  # what it never read
-                    stream.close()
         self._group.remove()
 
 
 class ProcessHandle:
-    """A process that is not our own child: bubblewrap's first one in a container."""
+    """A process that is not our own child: bubblewrap's first one in a container. Any thread."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._lock = threading.Lock()
+        self._closed = False
         self._descriptor = -1
         with contextlib.suppress(OSError):  # Linux before 5.3, or a filter of system calls: its number must do
             self._descriptor = os.pidfd_open(pid)
 
     def kill(self) -> None:
         """End it; nothing happens when it is gone."""
-        with contextlib.suppress(ProcessLookupError):
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if self._closed:
+                return
             if self._descriptor >= 0:
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
             else:
                 os.kill(self._pid, signal.SIGKILL)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for its end, at most so long."""
+        """Wait for its end, at most so long; belongs to the thread that closes it."""
+        if self._closed:
+            return
         if self._descriptor >= 0:
             poll = select.poll()
             poll.register(self._descriptor, select.POLLIN)
@@ -141,16 +152,17 @@ class ProcessHandle:
 
     def close(self) -> None:
         """Let go of it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with self._lock:
+            if self._descriptor >= 0 and not self._closed:
+                os.close(self._descriptor)
+            self._closed = True
 
 
 def start(
     command: list[str],
     group: MemoryGroup,
+    container: Container | None,
     *,
-    contained: bool,
     pass_fds: tuple[int, ...],
     environment: dict[str, str],
     stdin: int,
@@ -159,16 +171,23 @@ def start(
     """Start a child.
 
     Args:
-        command: with bubblewrap and its arguments before ``--``, where it is ``contained``.
+        container: to start it in; None for none.
 
     Raises:
         StopError: there is no child.
     """
-    information, theirs = os.pipe() if contained else (-1, -1)
-    if contained:
-        command = [command[0], "--info-fd", str(theirs), *command[1:]]
-        pass_fds = (*pass_fds, theirs)
-    try:
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+        information = -1
+        if container is not None:
+            information, written = os.pipe()
+            ours.callback(os.close, information)
+            theirs.callback(os.close, written)
+            arguments = _in_memory("\0".join(container.arguments).encode())
+            theirs.callback(os.close, arguments)
+            # Not on the command line: it may be long, and is nothing to look at in a list of processes.
+            options = ["--args", str(arguments), "--info-fd", str(written)]
+            command = [container.program, *options, "--", *command]
+            pass_fds = (*pass_fds, written, arguments)
         try:
             child = subprocess.Popen(
                 _joining(command, group),
@@ -182,15 +201,19 @@ def start(
         except OSError as error:
             group.remove()
             raise StopError("a process cannot be started", where=command[0], got=error.strerror) from error
-        finally:
-            if contained:
-                os.close(theirs)
-        if not contained:
+        theirs.close()
+        if container is None:
             return LaunchedProcess(child, group, None, child.pid)
         return _inside(child, group, information)
-    finally:
-        if contained:
-            os.close(information)
+
+
+def _in_memory(data: bytes) -> int:
+    """A file that only its descriptor leads to."""
+    descriptor = os.memfd_create("arguments", 0)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _joining(command: list[str], group: MemoryGroup) -> list[str]:
@@ -215,6 +238,7 @@ def _inside(child: subprocess.Popen[bytes], group: MemoryGroup, information: int
     child.kill()
     assert child.stderr is not None
     said = child.stderr.read().decode(errors="replace").strip().splitlines()
+    child.stderr.close()
     LaunchedProcess(child, group, first, child.pid).close()
     raise StopError(
         "a container could not be started",

@@ -81,10 +81,10 @@ def _version(program: str) -> tuple[int, ...]:
 
 def _problem(program: str, version: tuple[int, ...], variant: Variant) -> str | None:
     """What is wrong with a container of this kind, None where this very Python runs in it."""
-    command = container_arguments(program, version, variant, View(), ())
+    arguments = container_arguments(version, variant, View(), ())
     try:
         done = subprocess.run(
-            [*command, "--", sys.executable, "-I", "-S", "-c", ""],
+            [program, *arguments, "--", sys.executable, "-I", "-S", "-c", ""],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from mli.config.settings import PipelineSettings
+from mli.types import ModelSpec
+
 PACKAGES = ("mli", "numpy", "cv2", "onnxruntime", "onnx", "ai_edge_litert", "openvino")
 """What workers and sandboxed jobs import; each may lie outside of site-packages where someone works on it."""
 SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -45,6 +48,15 @@ class View:
     writable: tuple[Path, ...] = ()
     devices: tuple[str, ...] = ()
     network: bool = False
+
+
+def worker_view(settings: PipelineSettings, model: ModelSpec) -> View:
+    """What a pipeline's worker sees: its model, and its images."""
+    folders = [Path(model.directory)]
+    if model.compiled_file is not None:
+        folders.append(Path(model.compiled_file).parent)
+    images = image_paths(settings.source.uri) if settings.source.kind == "images" else ()
+    return View(readable=(*folders, *images))
 
 
 @cache
