@@ -95,23 +95,24 @@ class Download:
         self._pieced = False
         self._distrusted = False
 
-    def run(self) -> None:
-        """Until the partial file is the whole archive, with the expected digest.
+    def run(self) -> str:
+        """Until the partial file is the whole archive.
+
+        Returns:
+            its sha256, the expected one where there is one.
 
         Raises:
             RetryError: several attempts in a row brought nothing, or the disk is full.
             RefusedError: it is not there, too large, or another one than expected.
             StopError, FetchCancelled: see the remotes and ``Watch``.
         """
-        if self._is_whole():
-            return
         failures = 0
         while True:
             farthest = self._farthest
             try:
-                self._attempt()
-                self._check_digest()
-                return
+                if not self._is_whole():
+                    self._attempt()
+                return self._checked_digest()
             except _Changed as changed:
                 failures += 1
                 log.warning("%s: begun anew: %s", self._remote.shown, changed)
@@ -129,8 +130,10 @@ class Download:
 
     def _is_whole(self) -> bool:
         """Whether an earlier fetch had brought all of it: with a digest to compare with, nobody need be asked."""
-        partial = self._partial
-        return self._expected is not None and partial.size_bytes > 0 and partial.sha256 == self._expected
+        size, total = self._partial.size_bytes, self._partial.origin.total_bytes
+        if self._expected is None or size == 0 or total not in (None, size):
+            return False
+        return self._sha256() == self._expected
 
     def _attempt(self) -> None:
         partial = self._partial
@@ -235,16 +238,21 @@ class Download:
                 remedy="make it smaller, or raise store.max_size of the device",
             )
 
-    def _check_digest(self) -> None:
-        partial = self._partial
-        if self._expected is None or partial.sha256 == self._expected:
-            return
+    def _checked_digest(self) -> str:
+        found = self._sha256()
+        if self._expected is None or found == self._expected:
+            return found
         if self._pieced and not self._distrusted:
             self._distrusted = True
             raise _Changed("the parts of several attempts do not make the expected archive")
-        found = partial.sha256
-        partial.discard()
+        self._partial.discard()
         raise digest_refusal(self._remote.shown, self._expected, found)
+
+    def _sha256(self) -> str:
+        try:
+            return self._partial.sha256()
+        except OSError as error:
+            raise _Changed(f"what came cannot be read back from the disk: {error.strerror}") from error
 
     def _begin_anew(self) -> None:
         self._partial.begin(Origin(None, None))

@@ -118,10 +118,10 @@ class Fetcher:
                 progress=progress,
                 on_size=on_size,
             )
-            download.run()
+            sha256 = download.run()
             return Fetched(
                 partial.finish(),
-                partial.sha256,
+                sha256,
                 partial.size_bytes,
                 partial.origin.etag,
                 download.resumed_from_bytes,

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,10 @@ from typing import Any, Self
 from mli.config.settings import ModelSource
 from mli.errors import RetryError, StopError
 from mli.models.fetching.addresses import archive_name
+from mli.models.fetching.file_digest import FileDigest
 from mli.models.fetching.url import shown_uri
 from mli.models.fetching.watch import POLL_S, Watch
-from mli.models.members import CHUNK_BYTES, DEFAULT_LIMITS
+from mli.models.members import DEFAULT_LIMITS
 from mli.models.staging import sync_directory, write_durably
 
 SPARE_BYTES = DEFAULT_LIMITS.spare_disk_bytes
@@ -68,7 +70,8 @@ class Partial:
         self.origin = Origin(None, None)
         self._key = _key(source.uri)
         self._watch = watch
-        self._digest = hashlib.sha256()
+        self._digest: FileDigest | None = None
+        self._syncing: threading.Thread | None = None
         self._unsynced = 0
         self._folder = folder / self._key
         self._part = self._folder / ".part"
@@ -97,10 +100,14 @@ class Partial:
     ) -> None:
         self._close()
 
-    @property
     def sha256(self) -> str:
-        """Of the bytes so far."""
-        return self._digest.hexdigest()
+        """Of the bytes so far.
+
+        Raises:
+            OSError: they cannot be read back.
+        """
+        assert self._digest is not None
+        return self._digest.sha256(self._watch)
 
     def begin(self, origin: Origin) -> None:
         """Forget what came, and write down what comes now."""
@@ -113,27 +120,25 @@ class Partial:
             raise self._failed(error) from error
 
     def append(self, data: memoryview) -> None:
-        """Write and hash; synced to the disk now and then, so that a power cut costs little.
+        """Write; the digest follows, and the disk gets it now and then, so that a power cut costs little.
 
         Raises:
             RetryError: the disk is full or failed.
         """
+        assert self._digest is not None
         rest = data
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
-            self._unsynced += len(data)
-            if self._unsynced >= _SYNC_EVERY_BYTES:
-                self.sync()
         except OSError as error:
             raise self._failed(error) from error
-        self._digest.update(data)
         self.size_bytes += len(data)
-
-    def sync(self) -> None:
-        """Make what came survive a power cut."""
-        self._unsynced = 0
-        os.fsync(self._descriptor)
+        self._digest.grow(self.size_bytes)
+        self._unsynced += len(data)
+        if self._unsynced >= _SYNC_EVERY_BYTES and (self._syncing is None or not self._syncing.is_alive()):
+            self._unsynced = 0
+            self._syncing = threading.Thread(target=self._sync, name="archive-sync", daemon=True)
+            self._syncing.start()
 
     def check_space(self, coming_bytes: int) -> None:
         """Raises RetryError where so many bytes more would fill the disk; other parts of the device live on it."""
@@ -159,7 +164,6 @@ class Partial:
     def finish(self) -> Path:
         """Give the complete archive its name."""
         try:
-            self.sync()
             self._part.rename(self._final)
             sync_directory(self._folder)
         except OSError as error:
@@ -193,6 +197,10 @@ class Partial:
         self._descriptor = os.open(self._part, flags, 0o600)
 
     def _close(self) -> None:
+        if self._digest is not None:
+            self._digest.close()
+        if self._syncing is not None:
+            self._syncing.join()
         for descriptor in (self._descriptor, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -201,17 +209,16 @@ class Partial:
     def _resume(self) -> None:
         found = self._read_record()
         if found is None:
-            self._truncate()
-            return
-        self.origin = found
-        buffer = memoryview(bytearray(CHUNK_BYTES))
-        try:
-            while count := os.readv(self._descriptor, [buffer]):
-                self._watch.check()
-                self._digest.update(buffer[:count])
-                self.size_bytes += count
-        except OSError:
-            self._truncate()  # a bad sector: whole again from the store, elsewhere on the disk
+            os.ftruncate(self._descriptor, 0)
+        else:
+            self.origin = found
+        self.size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._digest = FileDigest(self._descriptor, self.size_bytes)
+
+    def _sync(self) -> None:
+        # A disk that fails here fails a write as well, and the digest reads everything back.
+        with contextlib.suppress(OSError):
+            os.fsync(self._descriptor)
 
     def _read_record(self) -> Origin | None:
         try:
@@ -223,12 +230,14 @@ class Partial:
             return None  # not written to its end, or damaged: the bytes beside it are worth nothing
 
     def _truncate(self) -> None:
+        assert self._digest is not None
         try:
             os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
         except OSError as error:
             raise self._failed(error) from error
-        self.size_bytes, self._digest, self._unsynced = 0, hashlib.sha256(), 0
+        self.size_bytes = self._unsynced = 0
+        self._digest.restart()
 
     def _failed(self, error: OSError) -> RetryError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

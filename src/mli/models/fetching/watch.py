@@ -16,19 +16,14 @@ class FetchCancelled(MliError):
 
 
 class Watch:
-    """Asks ``cancelled`` at most every few milliseconds, and at least every ``POLL_S``."""
+    """Asks ``cancelled`` at each piece of work, and at least every ``POLL_S``."""
 
     def __init__(self, cancelled: Callable[[], bool], what: str) -> None:
         self._cancelled = cancelled
         self._what = what
-        self._asked = float("-inf")
 
     def check(self) -> None:
         """Raises FetchCancelled once it was cancelled."""
-        now = time.monotonic()
-        if now - self._asked < POLL_S / 10:
-            return
-        self._asked = now
         if self._cancelled():
             raise FetchCancelled("Fetching the model archive was cancelled.", where=self._what)
 
