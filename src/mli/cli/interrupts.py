@@ -7,10 +7,14 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from mli.core.core import Core
+
+class Stoppable(Protocol):
+    """What runs until it is asked to end."""
+
+    def request_stop(self) -> None:
+        """Ask it to end; safe in a signal handler."""
 
 
 class Interrupted:
@@ -20,7 +24,7 @@ class Interrupted:
 
 
 @contextmanager
-def interrupts(core: Core) -> Iterator[Interrupted]:
+def interrupts(core: Stoppable) -> Iterator[Interrupted]:
     """Handle signals while a core runs."""
     interrupted = Interrupted()
 

@@ -12,8 +12,10 @@ import typer
 
 from mli import __version__
 from mli.cli.config import config
+from mli.cli.core import core_app
 from mli.cli.demo import demo
 from mli.cli.device import device_app
+from mli.cli.doctor import doctor
 from mli.cli.model import model_app
 from mli.cli.model_import import import_model
 from mli.cli.run import run
@@ -33,8 +35,10 @@ app.command()(demo)
 app.command()(run)
 app.command()(config)
 app.command()(watch)
+app.command()(doctor)
 model_app.command("import")(import_model)
 app.add_typer(model_app, name="model")
+app.add_typer(core_app, name="core")
 app.add_typer(device_app, name="device")
 
 

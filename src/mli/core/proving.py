@@ -12,6 +12,7 @@ from mli.config.settings import PipelineSettings, PreprocessSettings, PublishSet
 from mli.errors import ModelRefused
 
 if TYPE_CHECKING:
+    from mli.pipeline.estimators.estimator import Estimator
     from mli.pipeline.model_io import ModelIo
     from mli.types import GoldenSample, ModelSpec, Prediction
 
@@ -40,6 +41,9 @@ class Proof:
 class Prover:
     """A loaded model that answers for single images.
 
+    Args:
+        estimator: the model as it is loaded already; None loads it.
+
     Raises:
         ModelRefused: the model cannot be loaded, or does not fit its labels or specification.
         StopError: its backend is not installed.
@@ -51,6 +55,7 @@ class Prover:
         *,
         preprocess: PreprocessSettings = PreprocessSettings(),
         backend: str = "auto",
+        estimator: Estimator | None = None,
     ) -> None:
         from mli.pipeline.estimators.registry import open_estimator
         from mli.pipeline.loop import FrameProcessor
@@ -66,7 +71,7 @@ class Prover:
             min_confidence=0.0 if model.task == "classification" else SEEN_FROM,
         )
         self._model = model
-        self._estimator = open_estimator(model, backend)
+        self._estimator = estimator or open_estimator(model, backend)
         self._processor = FrameProcessor(settings, model, self._estimator)
 
     @property

@@ -28,6 +28,21 @@ class Root:
         return self.path / "log" / "system" / "runtime.log"
 
     @property
+    def deployments(self) -> Path:
+        """What was deployed, and which of it runs."""
+        return self.path / "deployments"
+
+    @property
+    def downloads(self) -> Path:
+        """Archives that are on their way."""
+        return self.path / "downloads"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the running core answers."""
+        return self.path / "core.sock"
+
+    @property
     def cache(self) -> Path:
         """What was made of the models for this device; may be removed at any time while no core runs."""
         return self.path / "cache"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from mli.config.settings import PipelineSettings
+from mli.core.isolation.isolator import Isolator
 from mli.core.restart import LONGEST_DELAY_S, RestartPolicy
 from mli.core.wire import Ack, Go, Ready, Start, Stop, Warm
 from mli.core.worker_process import Death, WorkerProcess
-from mli.errors import MliError, RetryError
+from mli.errors import MliError, RetryError, StopError
 from mli.types import Caution, Counters, ModelSpec, Record, ResumeState
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,8 @@ AVOIDED = 100
 """Frames that ended a worker are remembered up to so many, while the core runs."""
 SUSPECTS_IN_A_ROW = 5
 """Bad frames without a good one in between; after that it is rather the model."""
+RECENT = 5
+"""Positions that are remembered, so that a new model can be tried on the last frames."""
 ACK_EVERY = 8
 """Records that are committed together share an acknowledgement; at the latest every so many there is one."""
 
@@ -34,20 +38,33 @@ class PipelineStatus:
     """A pipeline as its supervisor sees it.
 
     Attributes:
+        allowed_bytes: bound of the worker's resident memory.
         state: ``standby`` is warm and waits for ``go``; ``waiting`` is the pause before a failed worker is
             started again.
         restarts: workers that were replaced since the core started.
+        timeouts: those of them that were ended because something took too long.
+        isolation: ``container`` or ``none``, as the last worker was started; None before the first.
+        why_not_isolated: why it is none where a container was asked for, or would have been taken.
+        memory_control: what holds the worker's memory: ``cgroup v2``, ``cgroup v1`` or ``watchdog``.
+        busy: a frame is under way.
         error: the last failure, None while there was none since the last progress.
     """
 
     name: str
+    model: ModelSpec
+    allowed_bytes: int
     state: State = "starting"
     pid: int | None = None
     backend: str | None = None
     input_text: str | None = None
     resident_bytes: int = 0
     restarts: int = 0
+    timeouts: int = 0
+    isolation: str | None = None
+    why_not_isolated: str | None = None
+    memory_control: str | None = None
     counters: Counters = Counters()
+    busy: bool = False
     error: str | None = None
 
 
@@ -72,6 +89,7 @@ class PipelineSupervisor(threading.Thread):
         on_death: hears how a worker ended that should not have ended; must not block.
         standby: the first worker loads its model and waits for ``go``; when it dies before that, no other is started.
         forever: a broken pipeline is tried again now and then: nobody stands by a device to start it again.
+        isolator: how workers are started; None without containers.
     """
 
     def __init__(
@@ -87,6 +105,7 @@ class PipelineSupervisor(threading.Thread):
         standby: bool = False,
         forever: bool = False,
         policy: RestartPolicy | None = None,
+        isolator: Isolator | None = None,
     ) -> None:
         super().__init__(name=f"supervisor-{settings.name}")
         self.settings = settings
@@ -102,18 +121,32 @@ class PipelineSupervisor(threading.Thread):
         self._stop_asked = threading.Event()
         self._lock = threading.Lock()
         self._may_go = not standby
+        self._isolator = isolator
         self._worker: WorkerProcess | None = None
         self._newest = 0
+        self._positions: deque[str] = deque(maxlen=RECENT)
         self._counters = Counters()
         self._caution = Caution()
         self._suspects = 0
-        self._status = PipelineStatus(settings.name)
+        self._status = PipelineStatus(settings.name, model, settings.limits.memory_bytes)
 
     def status(self) -> PipelineStatus:
         """The pipeline as it is now."""
         worker = self._worker
-        resident_bytes = self._status.resident_bytes if worker is None else worker.resident_bytes
-        return replace(self._status, counters=self._counters, resident_bytes=resident_bytes)
+        if worker is None:
+            return replace(self._status, counters=self._counters)
+        return replace(
+            self._status,
+            counters=self._counters,
+            resident_bytes=worker.resident_bytes,
+            busy=worker.oldest_frame_s > 0,
+        )
+
+    @property
+    def before_last_frames(self) -> str | None:
+        """The source's position before the last few frames; None where there were none."""
+        positions = list(self._positions)
+        return positions[0] if positions else None
 
     def go(self) -> None:
         """Let a worker that stands by begin where the pipeline stands in the spool now. Any thread."""
@@ -170,6 +203,8 @@ class PipelineSupervisor(threading.Thread):
             self.error = death.error
             log.error("pipeline %s: %s", self.settings.name, death.error)
             self._learn(death)
+            if death.timed_out:
+                self._status = replace(self._status, timeouts=self._status.timeouts + 1)
             self._on_death(death)
             if death.permanent or self._policy.broken or not self._may_go:
                 self._set("broken", pid=None, error=str(death.error))
@@ -194,7 +229,16 @@ class PipelineSupervisor(threading.Thread):
 
     def _one_life(self) -> Death | None:
         self._set("starting")
-        worker = WorkerProcess(Start(self.settings, self.model), self._take)
+        try:
+            worker = WorkerProcess(Start(self.settings, self.model), self._take, self._isolator)
+        except StopError as error:  # a container is asked for, and none can be had
+            return Death(error=error, permanent=True)
+        self._status = replace(
+            self._status,
+            isolation=worker.isolation.kind,
+            why_not_isolated=worker.isolation.why_not,
+            memory_control=worker.memory_control,
+        )
         self._set("starting", pid=worker.pid)
         with self._lock:
             self._worker = worker
@@ -242,6 +286,8 @@ class PipelineSupervisor(threading.Thread):
             with contextlib.suppress(OSError):  # a dead worker needs no acknowledgement
                 worker.wire.send(Ack(record.number))
         if record.sequence is not None:
+            if record.position is not None:
+                self._positions.append(record.position)
             self._policy.progressed()
             self._suspects = 0
             self.error = None

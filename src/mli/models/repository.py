@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,22 @@ class Repository:
             )
         self._verify(sha256)
         return self._spec(sha256)
+
+    def keep_only(self, digests: Container[str]) -> tuple[str, ...]:
+        """Remove all other models.
+
+        Returns:
+            Digests of the removed ones.
+        """
+        removed = []
+        with locked(self.folder):
+            for path in self.folder.iterdir():
+                if not _DIGEST.fullmatch(path.name) or path.name in digests:
+                    continue
+                with staging_folder(self.folder) as staging:
+                    path.rename(staging / "removed")  # at once, so that no half of it is ever found
+                removed.append(path.name)
+        return tuple(removed)
 
     def list(self) -> tuple[InstalledModel, ...]:
         """All installed models, by digest; :meth:`load` tells whether their files are intact."""

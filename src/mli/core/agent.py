@@ -1,0 +1,321 @@
+"""The wiring point of ``mli core start``: a device's agent.
+
+The device on one page: this process holds the root, the spool and the one connection to the broker. Its threads:
+
+    intake      opens, checks and parses what comes on ``mli/deployments/<thing>``
+    deployer    brings the models, proves them in a sandboxed child, activates
+    watcher     says that a new deployment is healthy, or takes it back
+    supervisor  one a pipeline, with its worker process
+    control     answers on ``<root>/core.sock``
+    main        feeds the watchdog, publishes the summary, hears signals
+
+and those of ``outbound``. All but ``main`` may wait for disks, networks and children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from mli import __version__
+from mli.config.settings import DeviceSettings
+from mli.core.booting import Boot
+from mli.core.bringing import Bringer
+from mli.core.control import ControlServer, Request
+from mli.core.deployer import Deployer
+from mli.core.deployment_store import DeploymentStore
+from mli.core.intake import Intake
+from mli.core.isolation.isolator import Isolator
+from mli.core.loading import Loader
+from mli.core.outbound import Outbound
+from mli.core.pipeline_set import PipelineSet
+from mli.core.root import Root
+from mli.core.service.notify import Notifier
+from mli.core.serving import Serving
+from mli.core.status import (
+    FINAL,
+    BrokerState,
+    DeploymentStatus,
+    Summary,
+    encoded,
+    offline_document,
+)
+from mli.core.summary import broker_state, summarize
+from mli.core.supervisor import PipelineSupervisor
+from mli.core.topics import deployment_topic, report_topic, status_topic
+from mli.core.wanted import Reporter, Wanted
+from mli.core.watcher import Watcher
+from mli.core.worker_process import Death
+from mli.delivery.sinks.mqtt import MqttSink
+from mli.delivery.sinks.mqtt_connection import Will
+from mli.delivery.sinks.mqtt_side_traffic import Incoming
+from mli.delivery.sinks.sink import Sink
+from mli.errors import MliError, UsageError
+from mli.frozen_json import to_json
+from mli.models.repository import Repository
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+SUMMARY_EVERY_S = 300.0
+"""So often the summary is published when nothing has changed; its counters are as old as that."""
+SUMMARY_AFTER_S = 1.0
+"""Changes are told together."""
+LAST_WORD_S = 3.0
+
+
+class Agent:
+    """A device's core. Enter it to start everything; ``run`` serves until ``request_stop``.
+
+    The caller holds the root's lock, and its logs are open.
+
+    Raises:
+        MliError: on entering: the root, the spool or the broker's certificates cannot be used.
+    """
+
+    def __init__(self, device: DeviceSettings, root: Root, notifier: Notifier | None = None) -> None:
+        self._device = device
+        self._root = root
+        self._notifier = notifier or Notifier()
+        self._stack = contextlib.ExitStack()
+        self._stop_asked = threading.Event()
+        self._wake = threading.Event()
+        self._summary_asked = threading.Event()
+        self._last_error: str | None = None
+
+    # --- starting and ending -------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        device, root = self._device, self._root
+        log.info("mli %s, root %s, thing %s", __version__, root.path, device.thing)
+        with contextlib.ExitStack() as stack:
+            self._store = DeploymentStore(root.deployments)
+            self._reporter = Reporter(device.thing, self._publish_status)
+            self._repository = Repository(root.path)
+            self._sink = self._make_sink()
+            self._outbound = stack.enter_context(
+                Outbound(device, root, self._sink, on_failure=self._delivery_failed, on_action=lambda _: None)
+            )
+            self._pipelines = PipelineSet(
+                self._outbound,
+                root,
+                on_record=lambda _: None,
+                on_change=self._pipelines_changed,
+                on_death=self._worker_died,
+                forever=True,
+                isolator=_isolator(device, root),
+            )
+            stack.callback(self._pipelines.stop)
+            self._serving = Serving(self._pipelines)
+            self._wire_deployments()
+            self._boot.run()
+            self._start_threads(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._notifier.stopping("delivering what is queued")
+        self._stack.close()
+
+    def _wire_deployments(self) -> None:
+        device, root = self._device, self._root
+        bringer = Bringer(device, root, self._repository)
+        loader = Loader(device, root, self._repository)
+        self._watcher = Watcher(
+            device, root, self._store, self._repository, bringer, self._serving, self._reporter, loader.load
+        )
+        self._deployer = Deployer(device, root, self._store, bringer, self._serving, self._watcher, self._reporter)
+        self._intake = Intake(device, self._store, self._reporter, self._deployer)
+        self._boot = Boot(self._store, loader, self._serving, self._watcher, self._deployer, self._reporter)
+
+    def _start_threads(self, stack: contextlib.ExitStack) -> None:
+        """The last ones to start are the first to end."""
+        self._watcher.start()
+        stack.callback(self._watcher.stop)
+        self._deployer.start()
+        stack.callback(self._deployer.stop)
+        self._intake.start()
+        stack.callback(self._intake.stop)
+        handlers = {"status": self._answer_status, "deploy": self._answer_deploy, "cancel": self._answer_cancel}
+        control = ControlServer(self._root.control_socket, handlers)
+        control.start()
+        stack.callback(control.stop)
+
+    def _make_sink(self) -> Sink:
+        mqtt = self._device.mqtt
+        if mqtt is None:
+            raise UsageError(
+                "the device has no broker",
+                where=str(self._root.path),
+                remedy="give it one: `mqtt:` in device.yaml, or config/config.json",
+            )
+        thing = self._device.thing
+        return MqttSink(
+            mqtt,
+            topics=(deployment_topic(thing),),
+            on_message=self._message,
+            will=Will(status_topic(thing), encoded(offline_document(thing, __version__))),
+        )
+
+    # --- running -------------------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Ask ``run`` to return; safe in a signal handler."""
+        self._stop_asked.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Serve until ``request_stop``, or until nothing can be stored any more.
+
+        Raises:
+            MliError: the spool is damaged, or the connection to the broker failed for good.
+        """
+        self._notifier.ready(self._in_a_line())
+        published_at, told = float("-inf"), ""
+        while not self._stop_asked.is_set():
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+            self._notifier.watchdog()
+            if (failure := self._outbound.failure) is not None:
+                raise failure
+            line = self._in_a_line()
+            if line != told:
+                told = line
+                self._notifier.status(line)
+                self._summary_asked.set()
+            now = time.monotonic()
+            asked = self._summary_asked.is_set() and now - published_at >= SUMMARY_AFTER_S
+            if asked or now - published_at >= SUMMARY_EVERY_S:
+                self._summary_asked.clear()
+                published_at = now
+                self._publish_summary()
+
+    def drain(self) -> None:
+        """Stop the pipelines, deliver what can be delivered, and say goodbye."""
+        self._pipelines.stop()
+        deadline = time.monotonic() + self._device.spool.drain_timeout_s
+
+        def enough() -> bool:
+            self._notifier.watchdog()
+            return time.monotonic() >= deadline or not self._outbound.drain.status().sink.connected
+
+        self._outbound.drain.wait_until_empty(self._device.spool.drain_timeout_s, enough)
+        if isinstance(self._sink, MqttSink):
+            document = offline_document(self._device.thing, __version__)
+            self._sink.set_state(status_topic(self._device.thing), encoded(document))
+            self._sink.wait_states(LAST_WORD_S if self._outbound.drain.status().sink.connected else 0.0)
+        left = self._outbound.spool.queued
+        log.info("the core ends; %d messages wait for its next start", left)
+
+    # --- what comes ----------------------------------------------------------------------------------------
+
+    def _message(self, incoming: Incoming) -> None:
+        if incoming.topic == deployment_topic(self._device.thing):
+            self._intake.message(incoming.payload, retained=incoming.retained)
+
+    def _pipelines_changed(self) -> None:
+        self._serving_changed()
+        self._summary_asked.set()
+        self._wake.set()
+
+    def _serving_changed(self) -> None:
+        serving = getattr(self, "_serving", None)
+        if serving is not None:
+            serving.changed()
+
+    def _worker_died(self, supervisor: PipelineSupervisor, death: Death) -> None:
+        if death.error is not None:
+            self._last_error = death.error.what
+        self._watcher.died(supervisor, death)
+
+    def _delivery_failed(self, error: MliError) -> None:
+        log.error("%s", error)
+        self._wake.set()
+
+    # --- what is told --------------------------------------------------------------------------------------
+
+    def _publish_status(self, status: DeploymentStatus) -> None:
+        self._summary_asked.set()
+        if status.error is not None:
+            self._last_error = status.error.what
+        if isinstance(self._sink, MqttSink):
+            self._sink.set_state(report_topic(self._device.thing), encoded(status.document()))
+
+    def _publish_summary(self) -> None:
+        if isinstance(self._sink, MqttSink):
+            self._sink.set_state(status_topic(self._device.thing), encoded(self.summary().document()))
+
+    def summary(self) -> Summary:
+        """The core as it is now."""
+        return summarize(
+            self._device.thing,
+            self._reporter.serving,
+            self._pipelines.statuses(),
+            self._serving.current,
+            self._outbound.spool.stats(),
+            self._last_error,
+        )
+
+    def _in_a_line(self) -> str:
+        """For ``systemctl status``."""
+        summary = self.summary()
+        broker: BrokerState = broker_state(self._outbound.drain.status().sink)
+        connected = "connected" if broker.connected else "not connected"
+        revision = "nothing deployed" if summary.identity is None else f"revision {summary.revision}"
+        return f"{summary.health}, {revision}, {len(summary.pipelines)} pipelines, {connected}"
+
+    # --- the control socket --------------------------------------------------------------------------------
+
+    def _answer_status(self, _request: Request, _gone: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+        last = self._reporter.last
+        drain = self._outbound.drain.status()
+        yield {
+            **self.summary().document(),
+            "root": str(self._root.path),
+            "broker": to_json(broker_state(drain.sink)),
+            "delivered": drain.delivered,
+            "deployment": None if last is None else last.document(),
+            "end": True,
+        }
+
+    def _answer_deploy(self, request: Request, gone: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+        from mli.config.deployment import parse_deployment
+
+        text, folder, name = str(request["text"]), Path(str(request["folder"])), str(request["name"])
+        settings = parse_deployment(text.encode(), self._device, origin="file", folder=folder, name=name)
+        if request.get("again"):
+            self._store.pardon(settings.identity)
+        states: list[DeploymentStatus] = []
+        came = threading.Event()
+
+        def listener(status: DeploymentStatus) -> None:
+            states.append(status)
+            came.set()
+
+        self._deployer.apply(Wanted(settings, text, "file", str(folder), name, settings.revision, listener=listener))
+        yield {"identity": settings.identity, "revision": settings.revision, "end": not request.get("wait")}
+        told = 0
+        while request.get("wait") and not gone() and not self._stop_asked.is_set():
+            came.wait(TICK_S)
+            came.clear()
+            for status in states[told:]:
+                told += 1
+                yield {"status": status.document(), "end": status.state in FINAL}
+                if status.state in FINAL:
+                    return
+
+    def _answer_cancel(self, _request: Request, _gone: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+        self._deployer.cancel(-1)
+        yield {"end": True}
+
+
+def _isolator(device: DeviceSettings, root: Root) -> Isolator:
+    """Workers in containers see neither the root, with the queue and the secrets, nor the key of the certificate."""
+    tls = None if device.mqtt is None else device.mqtt.tls
+    key = () if tls is None or tls.private_key_path is None else (Path(tls.private_key_path),)
+    return Isolator(hidden=(root.path, *key), minimum=device.min_isolation)

@@ -1,0 +1,107 @@
+"""The start of a core: what ran before runs again, without network and without a new proof."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from mli.core.deployer import Deployer
+from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Pointer
+from mli.core.loading import Loader
+from mli.core.serving import Serving
+from mli.core.status import FINAL
+from mli.core.status import Serving as Served
+from mli.core.wanted import Reporter, Wanted
+from mli.core.watcher import Watcher
+from mli.errors import MliError, StopError
+
+log = logging.getLogger(__name__)
+
+BOOTS = 3
+"""A core that was started so often with a deployment that did not get good goes back."""
+
+
+class Boot:
+    """Starts what the pointer names; the deployment before it where that cannot be run."""
+
+    def __init__(
+        self,
+        store: DeploymentStore,
+        loader: Loader,
+        serving: Serving,
+        watcher: Watcher,
+        deployer: Deployer,
+        reporter: Reporter,
+    ) -> None:
+        self._store = store
+        self._loader = loader
+        self._serving = serving
+        self._watcher = watcher
+        self._deployer = deployer
+        self._reporter = reporter
+
+    def run(self) -> None:
+        """Start it. An error is logged and told; the core goes on, so that it can be sent another deployment."""
+        pointer = self._store.pointer()
+        record = None if pointer.current is None else self._store.record(pointer.current)
+        if record is None:
+            log.info("nothing is deployed yet")
+            return
+        try:
+            if not pointer.good:
+                pointer = self._count(pointer)
+            self._start(record, pointer)
+        except MliError as error:
+            log.error("deployment %s cannot be run: %s", record.identity[:12], error)
+            self._help(record, pointer, error)
+
+    def _count(self, pointer: Pointer) -> Pointer:
+        """A deployment that ends the core itself must not do so for ever."""
+        if pointer.boots >= BOOTS:
+            raise StopError(
+                "the core ended again and again with the new deployment",
+                expected=f"healthy within {BOOTS} starts",
+                got=f"{pointer.boots} starts",
+            )
+        pointer = replace(pointer, boots=pointer.boots + 1)
+        self._store.point(pointer)
+        return pointer
+
+    def _start(self, record: DeploymentRecord, pointer: Pointer) -> None:
+        self._serving.start(self._loader.load(record))
+        self._reporter.serving = Served(pointer.revision, record.identity)
+        log.info("deployment %s, revision %s, runs", record.identity[:12], pointer.revision)
+        if not pointer.good:
+            self._watcher.resume(record, pointer)
+            return
+        highest = self._store.highest()
+        if highest.identity not in (None, record.identity) and highest.state in FINAL:
+            self._reporter.tell(
+                highest.state, revision=highest.revision, identity=highest.identity, error=highest.error
+            )
+        else:
+            self._reporter.tell("healthy", revision=pointer.revision, identity=record.identity, models=record.models)
+
+    def _help(self, record: DeploymentRecord, pointer: Pointer, why: MliError) -> None:
+        """Run the one before it; and where the current one was good, bring its models anew."""
+        try:
+            if not pointer.good:
+                self._watcher.take_back_at_boot(record, pointer, why)
+                return
+            if pointer.previous is not None:
+                self._watcher.go_back(pointer)
+        except MliError as error:
+            log.error("nor can the one before it: %s", error)
+        self._reporter.tell(
+            "failed", revision=pointer.revision, identity=record.identity, models=record.models, error=why
+        )
+        try:
+            settings = self._loader.settings(record)
+        except MliError as error:
+            log.error("%s", error)
+            return
+        self._deployer.apply(
+            Wanted(
+                settings, record.text, record.origin, record.folder, record.name, pointer.revision, record.signed_by
+            )
+        )

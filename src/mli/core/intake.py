@@ -1,0 +1,175 @@
+"""What comes on ``mli/deployments/<thing>``: opened, parsed, checked for its revision, and handed on or refused."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from mli.config.settings import DeviceSettings
+from mli.core.deployment_store import DeploymentStore, Highest
+from mli.core.envelope import Opened, open_message
+from mli.core.status import FINAL, DeploymentState
+from mli.core.wanted import Reporter, Wanted
+from mli.errors import MliError, RefusedError, UsageError
+
+log = logging.getLogger(__name__)
+
+WAITING = 16
+"""Messages that may wait; the newest counts, so that older ones may go."""
+
+
+class Applies(Protocol):
+    """Who applies deployments."""
+
+    def apply(self, wanted: Wanted) -> None:
+        """Apply this one next, instead of one that is not activated yet."""
+
+    def cancel(self, revision: int) -> None:
+        """Leave a deployment that is not activated yet, and came before this revision."""
+
+    def is_under_way(self, identity: str) -> bool:
+        """Whether it is being applied, or on trial."""
+
+
+class Intake:
+    """A thread that takes deployment messages, one after another; ``message`` never waits for it."""
+
+    def __init__(
+        self,
+        device: DeviceSettings,
+        store: DeploymentStore,
+        reporter: Reporter,
+        deployer: Applies,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._device = device
+        self._store = store
+        self._reporter = reporter
+        self._deployer = deployer
+        self._clock = clock
+        self._messages: queue.Queue[tuple[bytes, bool] | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take messages."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._put(None)
+        self._thread.join()
+
+    def message(self, payload: bytes, *, retained: bool) -> None:
+        """A message came. Any thread; does not block.
+
+        Args:
+            retained: the broker had it; otherwise it was published just now.
+        """
+        self._put((payload, retained))
+
+    def _put(self, item: tuple[bytes, bool] | None) -> None:
+        while True:
+            try:
+                self._messages.put_nowait(item)
+                return
+            except queue.Full:
+                try:
+                    self._messages.get_nowait()
+                    log.warning("a deployment message was dropped for a newer one: too many at once")
+                except queue.Empty:
+                    continue
+
+    def _run(self) -> None:
+        while (item := self._messages.get()) is not None:
+            try:
+                self.take(*item)
+            except Exception:  # the thread's edge: the next message must still be taken
+                log.exception("a deployment message could not be taken")
+
+    # --- one message ---------------------------------------------------------------------------------------
+
+    def take(self, payload: bytes, retained: bool) -> None:
+        """Open, check and hand on one message."""
+        opened: Opened | None = None
+        try:
+            trust = self._store.trust(self._device.trust)
+            opened = open_message(payload, thing=self._device.thing, trust=trust, now=self._clock())
+            if opened.kind == "nothing":
+                log.info("no deployment is wanted; what runs stays")
+            elif opened.kind == "cancel":
+                self._cancel(opened)
+            else:
+                self._deploy(opened, retained)
+        except MliError as error:
+            self._refuse(error, opened.revision if opened else None)
+
+    def _refuse(self, error: MliError, revision: int | None) -> None:
+        log.error("a deployment was refused: %s", error)
+        last = self._reporter.last
+        state: DeploymentState = "refused" if isinstance(error, RefusedError) else "failed"
+        self._reporter.tell(state, revision=revision, identity=None, error=error)
+        if last is not None and last.state not in FINAL:
+            self._reporter.tell_last(last)
+
+    def _cancel(self, opened: Opened) -> None:
+        highest = self._store.highest()
+        revision = opened.revision or 0
+        if revision <= highest.revision:
+            if revision < highest.revision or highest.state != "cancelled":
+                raise _too_low(revision, highest.revision)
+            return
+        self._store.raise_to(Highest(revision, None, "cancelled"))
+        log.info("revision %d cancels what is under way", revision)
+        self._deployer.cancel(revision)
+
+    def _deploy(self, opened: Opened, retained: bool) -> None:
+        from mli.config.deployment import parse_deployment  # pydantic and YAML: only when one comes
+
+        folder = Path(self._device.root)
+        name = f"mli/deployments/{self._device.thing}"
+        settings = parse_deployment(opened.payload, self._device, origin="remote", folder=folder, name=name)
+        revision = opened.revision if opened.revision is not None else settings.revision
+        if revision is None:
+            raise UsageError("a deployment from the network needs a `revision`", where=name)
+        if settings.trust is not None and opened.key_id is None:
+            raise RefusedError(
+                "a deployment that is not signed cannot change whom this device trusts",
+                where=name,
+                remedy="sign it with a key that is trusted now, or change `trust` in device.yaml",
+            )
+        if not self._is_news(revision, settings.identity, retained):
+            return
+        self._store.raise_to(Highest(revision, settings.identity, "received"))
+        self._deployer.apply(
+            Wanted(settings, opened.payload.decode(), "remote", str(folder), name, revision, opened.key_id)
+        )
+
+    def _is_news(self, revision: int, identity: str, retained: bool) -> bool:
+        """Whether a message wants something that is not done yet. The broker sends the last one at each connect."""
+        highest = self._store.highest()
+        if revision > highest.revision:
+            return True
+        if revision < highest.revision or identity != highest.identity:
+            raise _too_low(revision, highest.revision)
+        if self._deployer.is_under_way(identity):
+            return False
+        ended = highest.state in FINAL
+        if ended and (retained or highest.state != "failed"):
+            log.info("revision %d is known: %s", revision, highest.state)
+            self._reporter.tell(highest.state, revision=revision, identity=identity, error=highest.error)
+            return False
+        return True  # it was interrupted, or somebody asks for another try
+
+
+def _too_low(revision: int, highest: int) -> RefusedError:
+    return RefusedError(
+        "the deployment is older than one that this device has seen, or an old one sent again",
+        expected=f"a revision above {highest}",
+        got=f"revision {revision}",
+        remedy=f"send it with revision {highest + 1} or higher",
+    )

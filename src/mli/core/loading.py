@@ -1,0 +1,55 @@
+"""A deployment of the history, made ready to run again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from mli.config.settings import DeploymentSettings, DeviceSettings
+from mli.core.deployed import Deployed, prepare_models
+from mli.core.deployment_store import DeploymentRecord
+from mli.core.root import Root
+from mli.errors import StopError
+from mli.models.repository import Repository
+
+log = logging.getLogger(__name__)
+
+
+class Loader:
+    """Loads from this device's own disk: it needs no network."""
+
+    def __init__(self, device: DeviceSettings, root: Root, repository: Repository) -> None:
+        self._device = device
+        self._root = root
+        self._repository = repository
+
+    def settings(self, record: DeploymentRecord) -> DeploymentSettings:
+        """What it says, checked against what the device allows now.
+
+        Raises:
+            UsageError: the device does not allow it any more.
+        """
+        from mli.config.deployment import parse_deployment
+
+        return parse_deployment(
+            record.text.encode(),
+            self._device,
+            origin=record.origin,
+            folder=Path(record.folder),
+            name=record.name,
+            check_files=False,
+        )
+
+    def load(self, record: DeploymentRecord) -> Deployed:
+        """Its models, compared byte by byte with what was installed, and prepared.
+
+        Raises:
+            MliError: a model is damaged or gone, or cannot be used any more (a runtime was removed, say).
+        """
+        settings = self.settings(record)
+        installed = {}
+        for name in settings.models:
+            if name not in record.models:
+                raise StopError(f"the record of the deployment {record.identity[:12]} names no digest of {name}")
+            installed[name] = self._repository.load(record.models[name].sha256)
+        return prepare_models(settings, installed, self._device, self._root, log.info)

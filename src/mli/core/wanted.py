@@ -1,0 +1,108 @@
+"""A deployment that is wanted here, on its way from where it came to where it is applied."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from mli.config.settings import DeploymentSettings
+from mli.core.deployment_store import Origin
+from mli.core.status import DeploymentState, DeploymentStatus, ModelState, Problem, Progress, Serving
+from mli.errors import MliError
+
+Listener = Callable[[DeploymentStatus], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A deployment that was taken and parsed.
+
+    Attributes:
+        text: its exact text.
+        folder: what relative paths in it belong to.
+        name: what errors call it.
+        revision: of the message; None for a file without one.
+        signed_by: id of the trusted key; None where nothing was proved.
+        listener: hears each of its states, for whoever sent it from this machine.
+    """
+
+    settings: DeploymentSettings
+    text: str
+    origin: Origin
+    folder: str
+    name: str
+    revision: int | None
+    signed_by: str | None = None
+    received_at: float = field(default_factory=time.time)
+    listener: Listener | None = None
+
+    @property
+    def identity(self) -> str:
+        """Digest of its canonical form."""
+        return self.settings.identity
+
+
+class Reporter:
+    """Says what becomes of deployments. Thread-safe.
+
+    Args:
+        tell: publishes a status; must not block.
+    """
+
+    def __init__(self, thing: str, tell: Listener, clock: Callable[[], float] = time.time) -> None:
+        self._thing = thing
+        self._tell = tell
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last: DeploymentStatus | None = None
+        self._listeners: dict[str, Listener] = {}
+        self.serving: Serving | None = None
+
+    @property
+    def last(self) -> DeploymentStatus | None:
+        """What was told last."""
+        return self._last
+
+    def follow(self, identity: str, listener: Listener | None) -> None:
+        """Let somebody hear the states of one deployment."""
+        with self._lock:
+            if listener is not None:
+                self._listeners[identity] = listener
+
+    def tell(
+        self,
+        state: DeploymentState,
+        *,
+        revision: int | None,
+        identity: str | None,
+        models: dict[str, ModelState] | None = None,
+        progress: Progress | None = None,
+        error: MliError | Problem | None = None,
+    ) -> None:
+        """Publish a state."""
+        problem = Problem.of(error) if isinstance(error, MliError) else error
+        with self._lock:
+            status = DeploymentStatus(
+                thing=self._thing,
+                revision=revision,
+                identity=identity,
+                state=state,
+                at=self._clock(),
+                progress=progress,
+                models=models,
+                serving=self.serving,
+                error=problem,
+            )
+            self._last = status
+            listener = self._listeners.get(identity or "")
+        self._tell(status)
+        if listener is not None:
+            listener(status)
+
+    def tell_last(self, status: DeploymentStatus) -> None:
+        """Publish a state once more: another message's was told in between."""
+        with self._lock:
+            self._last = replace(status, serving=self.serving)
+        self._tell(self._last)
