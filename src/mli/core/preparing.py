@@ -18,6 +18,8 @@ import psutil
 
 from mli.config.settings import LimitSettings
 from mli.core import sandbox
+from mli.core.isolation.isolator import Isolator
+from mli.core.isolation.view import View
 from mli.core.model_cache import ModelCache
 from mli.core.model_jobs import (
     CompileRequest,
@@ -27,7 +29,7 @@ from mli.core.model_jobs import (
     import_mxnet,
 )
 from mli.core.root import Root
-from mli.core.sandbox import MEBIBYTE, SandboxLimits, one_line
+from mli.core.sandbox import MEBIBYTE, Cell, SandboxLimits, one_line
 from mli.errors import MliError, ModelRefused
 from mli.frozen_json import from_json, to_json
 from mli.models.contents import describe_checked
@@ -58,6 +60,7 @@ def prepare(
     limits: LimitSettings | None = None,
     import_size: tuple[int, int] | None = None,
     importer: Importer = import_mxnet,
+    isolator: Isolator | None = None,
 ) -> ModelSpec:
     """The model as a worker loads it.
 
@@ -67,6 +70,7 @@ def prepare(
         limits: of the pipeline, the default ones where None; a job may use so much, or what the model's size needs.
         import_size: width and height of an MXNet model's input, where the deployment says it.
         importer: the sandbox's job for MXNet models.
+        isolator: of the core; None does the work without a container.
 
     Raises:
         ArchiveRefused, ModelRefused: the model cannot be imported.
@@ -78,11 +82,11 @@ def prepare(
     if spec.format == "mxnet":
         options = ImportOptions(spec.name, spec.version, import_size)
         origin = f"mxnet-{IMPORTER_VERSION}" + (f"-{import_size[0]}x{import_size[1]}" if import_size else "")
-        spec = _imported(spec, ModelCache(cache), origin, options, on_note, limits, importer)
+        spec = _imported(spec, ModelCache(cache), origin, options, on_note, limits, importer, isolator)
     if chosen.name != "onnxruntime" or _size(spec) < COMPILED_FROM_BYTES:
         return spec
     try:
-        return replace(spec, compiled_file=_compiled(spec, ModelCache(cache), origin, on_note, limits))
+        return replace(spec, compiled_file=_compiled(spec, ModelCache(cache), origin, on_note, limits, isolator))
     except MliError as error:
         log.warning("%s runs without a copy for this processor, which takes more memory: %s", spec.name, error)
         return spec
@@ -96,6 +100,7 @@ def _imported(
     on_note: Note,
     limits: LimitSettings | None,
     importer: Importer,
+    isolator: Isolator | None,
 ) -> ModelSpec:
     size = _size(spec)
 
@@ -103,7 +108,8 @@ def _imported(
         on_note(f"importing the MXNet model {spec.name} ({size / 1e6:.0f} MB), once")
         request = ImportRequest(spec.directory, str(files), options)
         title = f"the import of the MXNet model {spec.name}"
-        done = sandbox.run(importer, request, job_limits(size, limits), title=title, on_note=on_note)
+        cell = _cell(isolator, spec, files)
+        done = sandbox.run(importer, request, job_limits(size, limits), title=title, on_note=on_note, cell=cell)
         return cast(dict[str, Any], to_json(done.value))
 
     def check(files: Path, members: tuple[Member, ...], report: dict[str, Any]) -> tuple[ModelSpec, ImportReport]:
@@ -123,7 +129,14 @@ def _imported(
     return native
 
 
-def _compiled(spec: ModelSpec, cache: ModelCache, origin: str, on_note: Note, limits: LimitSettings | None) -> str:
+def _compiled(
+    spec: ModelSpec,
+    cache: ModelCache,
+    origin: str,
+    on_note: Note,
+    limits: LimitSettings | None,
+    isolator: Isolator | None,
+) -> str:
     """Path of onnxruntime's own copy of an ONNX model."""
     size = _size(spec)
 
@@ -131,7 +144,8 @@ def _compiled(spec: ModelSpec, cache: ModelCache, origin: str, on_note: Note, li
         on_note(f"optimising {spec.name} ({size / 1e6:.0f} MB) for this processor, once")
         request = CompileRequest(str(Path(spec.directory) / spec.model_file), str(files / "model.ort"))
         title = f"the optimisation of {spec.name} for this processor"
-        done = sandbox.run(compile_for_this_cpu, request, job_limits(size, limits), title=title, on_note=on_note)
+        bounds, cell = job_limits(size, limits), _cell(isolator, spec, files)
+        done = sandbox.run(compile_for_this_cpu, request, bounds, title=title, on_note=on_note, cell=cell)
         return {"onnxruntime": one_line(done.value.version)}
 
     def check(files: Path, members: tuple[Member, ...], _: dict[str, Any]) -> str:
@@ -141,6 +155,11 @@ def _compiled(spec: ModelSpec, cache: ModelCache, origin: str, on_note: Note, li
 
     version = importlib.metadata.version("onnxruntime")
     return cache.get(f"onnxruntime-{version}+{_processor()}-{origin}", size, make, check).value
+
+
+def _cell(isolator: Isolator | None, spec: ModelSpec, files: Path) -> Cell:
+    """A job that reads a model, and writes into a folder."""
+    return Cell(isolator, View(readable=(Path(spec.directory),), writable=(files,)))
 
 
 def job_limits(size: int, limits: LimitSettings | None = None) -> SandboxLimits:

@@ -2,7 +2,8 @@
 
 The child has no network and starts no other program (where the kernel can refuse it, see ``Finished.no_network``);
 memory, time and the size of its files are bounded. It is gone when :func:`run` returns, however that returns, and
-ends with this process. What it may still do is what this user may do with files.
+ends with this process. In a container it sees the files that its job is about, and no others; without one it may do
+what this user may do with files.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import time
 import typing
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-import psutil
-
 from mli import errors
+from mli.config.settings import IsolationMode
+from mli.core.isolation.environment import child_environment
+from mli.core.isolation.isolator import NO_ISOLATION, Isolator
+from mli.core.isolation.memory import WatchdogOnly
+from mli.core.isolation.view import View, package_paths
 from mli.errors import MliError, ModelRefused, RetryError, StopError
 from mli.frozen_json import from_json, to_json
 
@@ -73,16 +77,39 @@ class Finished(Generic[R]):
     Attributes:
         no_network: the kernel refused it the network and other programs; False where it cannot.
         peak_bytes: the most resident memory that was seen.
+        contained: it was done in a container.
     """
 
     value: R
     no_network: bool
     duration_s: float
     peak_bytes: int
+    contained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Where a job is done.
+
+    Attributes:
+        isolator: of the core; None uses no container.
+        view: the files that a contained job is about.
+        mode: ``auto`` takes a container where one can be had.
+    """
+
+    isolator: Isolator | None = None
+    view: View = View()
+    mode: IsolationMode = "auto"
 
 
 def run(
-    job: Job[Q, R], request: Q, limits: SandboxLimits, *, title: str, on_note: Note = lambda _: None
+    job: Job[Q, R],
+    request: Q,
+    limits: SandboxLimits,
+    *,
+    title: str,
+    on_note: Note = lambda _: None,
+    cell: Cell | None = None,
 ) -> Finished[R]:
     """Do a job in a child process.
 
@@ -90,14 +117,15 @@ def run(
         job: found again by its name in the child.
         title: what is being done, for messages: "the import of x.zip".
         on_note: gets the job's notes while it runs; they are text of the child's, printable and bounded.
+        cell: None is without a container.
 
     Raises:
         MliError: the job's own, in its own class.
         ModelRefused: the job crashed, or went over a bound.
-        StopError: somebody else killed the child.
+        StopError: somebody else killed the child, or a container is demanded and none can be had.
         RetryError: the disk is full.
     """
-    child = _Child(limits, title, on_note)
+    child = _Child(limits, title, on_note, cell or Cell(), job.__module__)
     try:
         answer = child.ask(job, request)
     finally:
@@ -106,7 +134,9 @@ def run(
         value = from_json(typing.get_type_hints(job)["return"], answer)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise child.failed(f"its answer makes no sense: {one_line(str(error))}") from error
-    finished = Finished(value, child.no_network, time.monotonic() - child.started_at, child.peak_bytes)
+    finished = Finished(
+        value, child.no_network, time.monotonic() - child.started_at, child.peak_bytes, child.contained
+    )
     log.info(
         "%s took %.1f s and %.0f MB%s",
         title,
@@ -120,7 +150,7 @@ def run(
 class _Child:
     """One life of the child."""
 
-    def __init__(self, limits: SandboxLimits, title: str, on_note: Note) -> None:
+    def __init__(self, limits: SandboxLimits, title: str, on_note: Note, cell: Cell, module: str) -> None:
         self._limits = limits
         self._title = title
         self._on_note = on_note
@@ -128,16 +158,23 @@ class _Child:
         self.peak_bytes = 0
         self.started_at = time.monotonic()
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        isolator = cell.isolator or Isolator(memory=WatchdogOnly("nobody asked for more"))
+        isolation = NO_ISOLATION if cell.isolator is None else isolator.resolve(cell.mode)
+        self.contained = isolation.kind == "container"
+        view = cell.view
+        packages = package_paths(module.partition(".")[0])
         self._answers, theirs = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mli.core.sandbox_child", str(theirs), str(os.getpid())],
+            self._process = isolator.launch(
+                [sys.executable, "-P", "-m", "mli.core.sandbox_child", str(theirs), str(isolation.parent_pid)],
+                isolation=isolation,
+                name="job",
+                memory_bytes=limits.memory_bytes,
+                environment=child_environment(),
+                view=replace(view, readable=(*view.readable, *packages)),
                 pass_fds=[theirs],
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C comes to this process, which decides; and no terminal of its own
+                new_session=True,  # Ctrl-C comes to this process, which decides; and no terminal of its own
             )
         except BaseException:
             os.close(self._answers)
@@ -164,8 +201,7 @@ class _Child:
 
     def end(self) -> None:
         """Whatever it still does, it is gone after this."""
-        self._process.kill()
-        self._process.wait()
+        self._process.close()
         for stream in (self._process.stdin, self._process.stderr):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):  # what it never read
@@ -181,7 +217,6 @@ class _Child:
     # --- what it says ----------------------------------------------------------------------------------------
 
     def _read_answer(self) -> Any:
-        assert self._process.stderr is not None
         answers, errors_ = bytearray(), bytearray()
         received = 0
         with selectors.DefaultSelector() as selector:
@@ -224,7 +259,7 @@ class _Child:
             case {"error": str(kind), "fields": dict(fields)}:
                 raise _rebuilt(kind, fields) or self.failed("its error is none that mli knows")
             case {"out_of": "memory"}:
-                raise self._too_large(self._resident_bytes() or self.peak_bytes)
+                raise self._too_large(self._process.resident_bytes() or self.peak_bytes)
             case {"out_of": "disk"}:
                 raise RetryError(
                     f"{self._title} failed: no space left on the disk", remedy="make room on it, and start again"
@@ -248,7 +283,6 @@ class _Child:
 
     def _read_rest(self, buffer: bytearray) -> None:
         """Wait for its end, which must be near, and take its last words."""
-        assert self._process.stderr is not None
         try:
             self._process.wait(END_WAIT_S)
         except subprocess.TimeoutExpired:
@@ -263,19 +297,13 @@ class _Child:
     # --- its bounds ------------------------------------------------------------------------------------------
 
     def _check_bounds(self) -> None:
-        resident = self._resident_bytes()
+        resident = self._process.resident_bytes()
         self.peak_bytes = max(self.peak_bytes, resident)
         if resident > self._limits.memory_bytes:
             raise self._too_large(resident)
         passed_s = time.monotonic() - self.started_at
         if passed_s > self._limits.time_s:
             raise self._too_late(f"{passed_s:.0f} s, and it was not done")
-
-    def _resident_bytes(self) -> int:
-        try:
-            return int(psutil.Process(self._process.pid).memory_info().rss)
-        except psutil.Error:
-            return 0  # it is gone; its pipe will tell
 
     def _too_large(self, resident: int) -> ModelRefused:
         allowed = self._limits.memory_bytes
@@ -297,7 +325,10 @@ class _Child:
         )
 
     def _died(self) -> MliError:
-        code = self._process.returncode
+        code = self._process.returncode or 0
+        ended = self._process.out_of_memory()
+        if ended is not None and ended.own_fault:
+            return self._too_large(ended.used_bytes)
         if code == -signal.SIGXCPU:
             return self._too_late(f"{self._limits.time_s:g} s of CPU time a core, and it was not done")
         if code in (-signal.SIGKILL, -signal.SIGTERM):

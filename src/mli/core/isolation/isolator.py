@@ -111,7 +111,7 @@ class Isolator:
         name: str,
         memory_bytes: int,
         environment: dict[str, str],
-        view: View = View(),  # noqa: B008 - frozen
+        view: View = View(),
         pass_fds: Sequence[int] = (),
         stdin: int = subprocess.DEVNULL,
         new_session: bool = False,

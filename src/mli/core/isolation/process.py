@@ -190,13 +190,13 @@ def start(
             pass_fds = (*pass_fds, written, arguments)
         try:
             child = subprocess.Popen(
-                _joining(command, group),
+                _prepared(command, group) if container is not None or group.join_file is not None else command,
                 pass_fds=pass_fds,
                 env=environment,
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                start_new_session=new_session,
+                start_new_session=new_session or container is not None,
             )
         except OSError as error:
             group.remove()
@@ -216,11 +216,15 @@ def _in_memory(data: bytes) -> int:
     return descriptor
 
 
-def _joining(command: list[str], group: MemoryGroup) -> list[str]:
-    """A child joins its group before it is what it shall be: memory that it had before is not moved along."""
+def _prepared(command: list[str], group: MemoryGroup) -> list[str]:
+    """A command that does first what only the child itself can do.
+
+    It joins its group before it is what it shall be: memory that it had before is not moved along. What a terminal or
+    a service manager sends to all processes at once is the core's to decide on; bubblewrap would end of it.
+    """
     if group.join_file is None:
-        return command
-    return ["/bin/sh", "-c", 'echo 0 >"$0" && exec "$@"', str(group.join_file), *command]
+        return ["/bin/sh", "-c", 'trap "" HUP INT TERM; exec "$@"', "sh", *command]
+    return ["/bin/sh", "-c", 'trap "" HUP INT TERM; echo 0 >"$0" && exec "$@"', str(group.join_file), *command]
 
 
 def _inside(child: subprocess.Popen[bytes], group: MemoryGroup, information: int) -> LaunchedProcess:
