@@ -20,7 +20,7 @@ from mli.errors import UsageError
 CONFIG = Path("config") / "config.json"
 ALPN = "x-amzn-mqtt-ca"
 """Names MQTT on port 443, which AWS IoT Core shares with HTTPS."""
-_ALPN_PORT, _DEFAULT_PORT = 443, 8883
+ALPN_PORT, _DEFAULT_PORT = 443, 8883
 _GREENGRASS = Path("/greengrass")
 _CERTIFICATE = "IoTCertificate"
 _THING_ARN = re.compile(r"arn:[^:]+:iot:[^:]*:[^:]*:thing/(.+)")
@@ -53,24 +53,27 @@ def read_accelerator(root: Path) -> AcceleratorConfig | None:
     """Read ``config/config.json`` of a device's folder; None where there is none.
 
     Raises:
-        UsageError: it cannot be read, or is no JSON object.
+        UsageError: it cannot be read, or is no configuration of Greengrass V1.
     """
     path = root / CONFIG
-    if not path.exists():
-        return None
-    text = read_bounded(path)
     try:
-        value = json.loads(text.decode("utf-8-sig"))
+        if not path.exists():
+            return None
+    except OSError as error:
+        raise UsageError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+    try:
+        value = json.loads(read_bounded(path).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UsageError("the file is not valid JSON", where=f"{path}:{error.lineno}", got=error.msg) from error
     except (ValueError, RecursionError) as error:
         raise UsageError("the file is not valid JSON", where=str(path), got=str(error)) from error
-    config = AcceleratorConfig(str(path))
     if not isinstance(value, dict) or not isinstance(value.get("coreThing"), dict):
-        config.problems.append(
-            ("coreThing", "expected an object with thingArn and iotHost; is this Greengrass V1's?")
+        raise UsageError(
+            "this is no config.json of Greengrass V1",
+            where=str(path),
+            expected="an object `coreThing` with thingArn and iotHost",
         )
-        return config
+    config = AcceleratorConfig(str(path))
     _thing(value, config)
     _broker(value, config)
     for key, (place, old) in _FILES.items():
@@ -81,12 +84,12 @@ def read_accelerator(root: Path) -> AcceleratorConfig | None:
 def _thing(value: dict[str, Any], config: AcceleratorConfig) -> None:
     place = "coreThing.thingArn"
     arn = value["coreThing"].get("thingArn")
+    config.origins[("thing",)] = place
     match = _THING_ARN.fullmatch(arn) if isinstance(arn, str) else None
     if match is None or re.search(THING, match[1]) is None:
         config.problems.append((place, f"expected arn:aws:iot:REGION:ACCOUNT:thing/NAME, {_found(arn)}"))
         return
     config.section["thing"] = match[1]
-    config.origins[("thing",)] = place
 
 
 def _broker(value: dict[str, Any], config: AcceleratorConfig) -> None:
@@ -103,13 +106,10 @@ def _broker(value: dict[str, Any], config: AcceleratorConfig) -> None:
         config.problems.append(("coreThing.iotMqttPort", f"expected 443 or 8883, {_found(port)}"))
     else:
         mqtt["port"] = port
-        if port == _ALPN_PORT:
-            mqtt["tls"]["alpn"] = ALPN
     if "keepAlive" in core:
         mqtt["keepalive"] = core["keepAlive"]
     for key, name in (("host", "iotHost"), ("port", "iotMqttPort"), ("keepalive", "keepAlive")):
         config.origins[("mqtt", key)] = f"coreThing.{name}"
-    config.origins[("mqtt",)] = "coreThing"
 
 
 def _file(

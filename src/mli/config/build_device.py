@@ -151,10 +151,11 @@ def _trust(keys: tuple[str, ...], folder: Path, problems: Problems) -> tuple[Tru
     anchors: dict[str, TrustAnchor] = {}
     for index, written in enumerate(keys):
         here: Location = ("trust", index)
+        text = written if "-----BEGIN" in written else _text_of(written, folder, here, problems)
+        if text is None:
+            continue
         try:
-            anchor = trust_anchor(written if "-----BEGIN" in written else _text_of(absolute(folder, written)))
-        except OSError as error:
-            problems.append((here, f"the public key cannot be read from {written}: {error.strerror}"))
+            anchor = trust_anchor(text)
         except ValueError as error:
             problems.append((here, str(error)))
         else:
@@ -162,9 +163,16 @@ def _trust(keys: tuple[str, ...], folder: Path, problems: Problems) -> tuple[Tru
     return tuple(anchors.values())
 
 
-def _text_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(MAX_PEM_BYTES).decode("ascii", "replace")
+def _text_of(written: str, folder: Path, here: Location, problems: Problems) -> str | None:
+    path = absolute(folder, written)
+    if not check_file(path, written, here, problems):
+        return None
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_PEM_BYTES).decode("ascii", "replace")
+    except OSError as error:
+        problems.append((here, f"{written}: {error.strerror}"))
+        return None
 
 
 def _secret(value: str | None, root: Path, here: Location, problems: Problems) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from mli.config.build_deployment import Reach, build_deployment
 from mli.config.identity import canonical_form, identity_of
 from mli.config.paths import Problems
 from mli.config.pem import trust_anchor
-from mli.config.problems import problem_of
+from mli.config.problems import problems_of
 from mli.config.refusals import refusal
 from mli.config.schema import DeploymentFile
 from mli.config.settings import DeploymentSettings, DeviceSettings
@@ -40,7 +41,7 @@ class DeploymentForm:
 
     def shown(self) -> dict[str, Any]:
         """The long form for people to read: every default, and no secret of an address."""
-        return shown_deployment(dict(self.expanded))
+        return shown_deployment(copy.deepcopy(self.expanded))
 
 
 def parse_deployment(
@@ -96,5 +97,5 @@ def _checked(text: bytes, name: str) -> tuple[PlacedYaml, Expansion, DeploymentF
     try:
         return placed, expansion, DeploymentFile.model_validate(expansion.value), problems
     except pydantic.ValidationError as error:
-        problems += [problem_of(item, placed.value, DeploymentFile) for item in error.errors()]
+        problems += problems_of(error, placed.value, DeploymentFile)
         raise refusal(placed, expansion, problems) from error

@@ -9,10 +9,10 @@ from typing import Any
 
 import pydantic
 
-from mli.config.accelerator import CONFIG, AcceleratorConfig, read_accelerator
+from mli.config.accelerator import ALPN, ALPN_PORT, CONFIG, AcceleratorConfig, read_accelerator
 from mli.config.build_device import build_device
 from mli.config.paths import Problems
-from mli.config.problems import problem_of
+from mli.config.problems import problems_of
 from mli.config.refusals import Told, place_of, refusal_of
 from mli.config.schema import DeviceFile
 from mli.config.settings import DeviceSettings
@@ -22,6 +22,7 @@ from mli.config.yaml_places import Location, PlacedYaml, read_settings
 from mli.errors import UsageError
 
 DEVICE_FILE = "device.yaml"
+_MISNAMED = ("device.yml", "device.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,19 @@ def load_device(root: Path) -> DeviceSettings:
     return read_device(root).settings
 
 
-def read_device(root: Path) -> DeviceFolder:
+def read_device(root: Path, device_file: str = DEVICE_FILE) -> DeviceFolder:
     """Read ``device.yaml`` and ``config/config.json`` of a device's folder; one of them is enough.
 
     What ``device.yaml`` says replaces the other's, key by key; its paths are relative to the folder.
+
+    Args:
+        device_file: a file of another name in its place.
 
     Raises:
         UsageError: everything that is wrong with them: file, line or JSON path, key, what to do.
     """
     root = root.absolute()
-    accelerator, placed = _read(root)
+    accelerator, placed = _read(root, device_file)
     if accelerator is None and placed is None:
         raise UsageError(
             "the folder holds no device",
@@ -58,10 +62,10 @@ def read_device(root: Path) -> DeviceFolder:
             expected=f"{DEVICE_FILE}, or {CONFIG} and certs/ as the accelerator made them",
             remedy="make greengrass-setup.zip with `mli device bundle`, unzip it here, and start again",
         )
-    return _Reading(root, accelerator, placed).folder()
+    return _Reading(root, accelerator, placed or PlacedYaml(str(root / DEVICE_FILE), {}, {})).folder()
 
 
-def _read(root: Path) -> tuple[AcceleratorConfig | None, PlacedYaml | None]:
+def _read(root: Path, device_file: str) -> tuple[AcceleratorConfig | None, PlacedYaml | None]:
     accelerator = placed = None
     unreadable: list[UsageError] = []
     try:
@@ -69,7 +73,10 @@ def _read(root: Path) -> tuple[AcceleratorConfig | None, PlacedYaml | None]:
     except UsageError as error:
         unreadable.append(error)
     try:
-        placed = read_settings(root / DEVICE_FILE) if (root / DEVICE_FILE).exists() else None
+        placed = read_settings(root / device_file) if (root / device_file).exists() else None
+        misnamed = [name for name in _MISNAMED if placed is None and (root / name).exists()]
+        if misnamed:
+            raise UsageError(f"{misnamed[0]} is not read", where=str(root), remedy=f"rename it to {DEVICE_FILE}")
     except UsageError as error:
         unreadable.append(error)
     except OSError as error:
@@ -84,13 +91,14 @@ def _read(root: Path) -> tuple[AcceleratorConfig | None, PlacedYaml | None]:
 class _Reading:
     """The two files of a folder, as one."""
 
-    def __init__(self, root: Path, accelerator: AcceleratorConfig | None, placed: PlacedYaml | None) -> None:
+    def __init__(self, root: Path, accelerator: AcceleratorConfig | None, placed: PlacedYaml) -> None:
         self._root = root
         self._accelerator = accelerator
-        self._placed = PlacedYaml(str(root / DEVICE_FILE), {}, {}) if placed is None else placed
+        self._placed = placed
         self._expansion = expand_device(self._placed.value)
         self._origins: dict[Location, str] = {} if accelerator is None else dict(accelerator.origins)
-        self._name = str(root) if accelerator and placed else accelerator.name if accelerator else self._placed.name
+        both = accelerator is not None and placed.value
+        self._name = str(root) if both else placed.name if accelerator is None else accelerator.name
 
     def folder(self) -> DeviceFolder:
         """Raises: UsageError."""
@@ -100,11 +108,11 @@ class _Reading:
         try:
             file = DeviceFile.model_validate(value)
         except pydantic.ValidationError as error:
-            problems += [problem_of(item, self._placed.value, DeviceFile) for item in error.errors()]
+            problems += problems_of(error, self._placed.value, DeviceFile)
             # What config.json says wrongly is told already; here it would be told as missing.
             raise self._refusal(told, [item for item in problems if not self._is_told(item, told)]) from error
         settings = build_device(file, self._root, self._root, problems)
-        if Path(settings.root) != self._root:
+        if Path(settings.root).resolve() != self._root.resolve():
             problems.append(
                 (
                     ("root",),
@@ -123,10 +131,16 @@ class _Reading:
         if "broker" in self._placed.value or own.get("mqtt", {}) is None:
             merged.pop("mqtt")  # an address, or nothing at all, is all there is to say of a broker
             self._forget(("mqtt",))
-        elif _is_other_broker(own):
-            merged["mqtt"]["tls"].pop("alpn", None)  # it belongs to that host and port
         self._merge(merged, own, ())
+        self._name_protocol(merged.get("mqtt"))
         return merged
+
+    def _name_protocol(self, mqtt: Any) -> None:
+        """AWS IoT Core's endpoint, whichever file says the port: on 443 it wants to hear that this is MQTT."""
+        if ("mqtt", "host") not in self._origins or not isinstance(mqtt, dict) or mqtt.get("port") != ALPN_PORT:
+            return
+        if isinstance(mqtt.get("tls"), dict):
+            mqtt["tls"].setdefault("alpn", ALPN)
 
     def _merge(self, base: dict[str, Any], own: dict[str, Any], at: Location) -> None:
         for key, item in own.items():
@@ -164,8 +178,3 @@ class _Reading:
         if self._accelerator is not None and location in self._origins and location not in self._placed.lines:
             return 0, f"{self._accelerator.name}: {self._origins[location]}"
         return place_of(self._placed, self._expansion, location)
-
-
-def _is_other_broker(own: dict[str, Any]) -> bool:
-    mqtt = own.get("mqtt")
-    return isinstance(mqtt, dict) and bool({"host", "port"} & mqtt.keys())

@@ -13,7 +13,7 @@ import pydantic
 from mli.config.build_deployment import Reach, build_deployment, build_preprocess
 from mli.config.build_device import build_device
 from mli.config.identity import canonical_form, identity_of
-from mli.config.problems import problem_of
+from mli.config.problems import problems_of
 from mli.config.refusals import COMMAND_LINE, refusal
 from mli.config.schema import PreprocessFile, RunFile
 from mli.config.settings import DeploymentSettings, DeviceSettings, PreprocessSettings
@@ -81,8 +81,7 @@ def preprocess_of_arguments(value: dict[str, Any]) -> PreprocessSettings:
     try:
         return build_preprocess(PreprocessFile.model_validate(value))
     except pydantic.ValidationError as error:
-        problems = [problem_of(item, {}) for item in error.errors()]
-        raise refusal(PlacedYaml(COMMAND_LINE, value, {}), Expansion({}), problems) from error
+        raise refusal(PlacedYaml(COMMAND_LINE, value, {}), Expansion({}), problems_of(error, {})) from error
 
 
 def default_root(thing: str) -> Path:
@@ -98,7 +97,7 @@ def _settings(placed: PlacedYaml, folder: Path, options: dict[str, Any] | None =
     try:
         file = RunFile.model_validate(expansion.value)
     except pydantic.ValidationError as error:
-        problems += [problem_of(item, placed.value) for item in error.errors()]
+        problems += problems_of(error, placed.value)
         raise refusal(placed, expansion, problems) from error
     device = build_device(file, folder, default_root(file.thing), problems)
     deployment = build_deployment(file, Reach(device, folder), problems)

@@ -10,12 +10,14 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from mli.config.fields import NAME, REGION, ROLE_ALIAS, SHA256, THING
+from mli.config.paths import Problems
 from mli.config.schema import DeploymentFile, DeviceFile, RunFile, Section, WantedFile
 from mli.config.short_form import PIPELINE_KEYS
 from mli.config.uris import shown_uri
 from mli.config.yaml_places import Location
 from mli.nearest import nearest
 
+MAX_TOLD = 50
 _KEY = "[key]"
 _EXPECTED = {
     "string_type": "text",
@@ -41,8 +43,20 @@ _PATTERNS = {
     ROLE_ALIAS: "the name of a role alias",
 }
 _SECRET_KEYS = {"password", "secret_access_key", "access_key_id", "proxy"}
-_WANTED_KEYS = {*PIPELINE_KEYS, *WantedFile.model_fields}
-_DEVICE_KEYS = {*DeviceFile.model_fields, "broker"}
+WANTED_KEYS = frozenset({*PIPELINE_KEYS, *WantedFile.model_fields})
+DEVICE_KEYS = frozenset({*DeviceFile.model_fields, "broker"})
+"""What stands at the top of a deployment, and of a device's file, in long or short form."""
+
+
+def problems_of(
+    error: pydantic.ValidationError, written: Mapping[str, Any], root: type[Section] = RunFile
+) -> Problems:
+    """Everything that is wrong, see ``problem_of``; a hostile file, which has no end of errors, is cut off."""
+    every = error.errors(include_url=False)
+    problems = [problem_of(item, written, root) for item in every[:MAX_TOLD]]
+    if len(every) > MAX_TOLD:
+        problems.append(((), f"{len(every) - MAX_TOLD:,} more errors"))
+    return problems
 
 
 def problem_of(
@@ -93,12 +107,12 @@ def _number(value: float) -> str:
 
 def _unknown_key(location: Location, written: Mapping[str, Any], root: type[Section]) -> str:
     key = str(location[-1])
-    if len(location) == 1 and root is DeploymentFile and key in _DEVICE_KEYS:
+    if len(location) == 1 and root is DeploymentFile and key in DEVICE_KEYS:
         return (
             "this key belongs to the device: it stands in its device.yaml, and never comes over the network, so that "
             "no deployment can cut the device's line, run a command or open a folder"
         )
-    if len(location) == 1 and root is DeviceFile and key in _WANTED_KEYS:
+    if len(location) == 1 and root is DeviceFile and key in WANTED_KEYS:
         return "this key belongs to a deployment, which is a file of its own"
     if len(location) == 1 and key in PIPELINE_KEYS and "pipelines" in written:
         return f"this key belongs to one of the pipelines: `pipelines: {{NAME: {{{key}: …}}}}`"
@@ -126,7 +140,7 @@ def known_keys(location: Location, root: type[Section] = RunFile) -> list[str]:
         keys.append("broker")
     if issubclass(model, WantedFile):
         keys += PIPELINE_KEYS
-    return [*PIPELINE_KEYS] if "source" in keys and model is not root else keys
+    return [*PIPELINE_KEYS] if "source" in keys else keys
 
 
 def _section_of(annotation: Any) -> Any:

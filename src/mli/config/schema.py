@@ -42,6 +42,7 @@ PUBLISH_KEYS = ("topic", "payload", "qos", "image_name")
 """Keys of ``source`` and ``publish`` that may also stand outside of them."""
 MAX_REVISION = 10**15 - 1
 """Whole numbers of this size survive every JSON reader and every database."""
+MAX_RULES = 256
 MAX_PARTS = 64
 """Models, and pipelines, of a deployment: each pipeline is a process of its own."""
 
@@ -171,7 +172,7 @@ class PipelineFile(Section):
     threads: Annotated[int, Field(ge=0, le=256, description="of one inference; 0 chooses")] = 0
     top: Annotated[int, Field(ge=1, le=1000)] = 1
     min_confidence: Confidence = 0.0
-    rules: tuple[RuleFile, ...] = ()
+    rules: Annotated[tuple[RuleFile, ...], Field(max_length=MAX_RULES)] = ()
     publish: PublishFile = PublishFile()
     limits: LimitsFile = LimitsFile()
     isolation: Annotated[

@@ -15,7 +15,8 @@ from mli.errors import UsageError
 Location = tuple[str | int, ...]
 MAX_FILE_BYTES = 1024 * 1024
 MAX_DEPTH = 20
-_TEXT = "tag:yaml.org,2002:str"
+_MAX_DIGITS = 64
+_TEXT, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float"))
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -143,6 +144,22 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    text = str(node.value)
+    if ":" in text:  # 1:30 is 90 to YAML, which nobody means
+        line = node.start_mark.line + 1 if node.start_mark else None
+        raise _Refusal(f"{text[:20]} is a number of base 60 to YAML", line, remedy="write 90s, or quotes for a text")
+    if len(text) > _MAX_DIGITS:
+        line = node.start_mark.line + 1 if node.start_mark else None
+        raise _Refusal(f"a number of {len(text):,} characters", line, expected=f"at most {_MAX_DIGITS}")
+    make = yaml.SafeLoader.construct_yaml_int if node.tag == _INT else yaml.SafeLoader.construct_yaml_float
+    return make(loader, node)
+
+
+_Loader.add_constructor(_INT, _number)
+_Loader.add_constructor(_FLOAT, _number)
+
+
 def _walk(node: yaml.Node, location: Location, lines: dict[Location, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -170,7 +187,7 @@ def _json(text: str, name: str) -> PlacedYaml | None:
         UsageError: JSON that is nested too deeply, or with a key given twice.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_json_int)
     except RecursionError:
         depth = MAX_DEPTH + 1
     except _Refusal as refusal:
@@ -198,6 +215,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in value if names.count(name) > 1)
         raise _Refusal(f"the key `{twice}` is given twice", None)
     return value
+
+
+def _json_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise _Refusal(f"a number of {len(digits):,} digits", None)
+    return int(digits)
 
 
 def _no_constant(word: str) -> NoReturn:

@@ -10,17 +10,27 @@ import pydantic
 import pytest
 import yaml
 from tests.unit.config.json_schema_check import check
-from tests.unit.config.pem_texts import CERTIFICATE, PRIVATE_KEY
+from tests.unit.config.pem_texts import CERTIFICATE, PRIVATE_KEY, PUBLIC_KEY
 
 from mli.config import schema
+from mli.config.deployment import parse_deployment
+from mli.config.device import load_device
 from mli.config.files import load_run_file
-from mli.config.json_schemas import run_file_json_schema
+from mli.config.json_schemas import deployment_json_schema, device_json_schema, run_file_json_schema
 from mli.errors import UsageError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.M | re.S)
+RUN_EXAMPLES = [example for example in EXAMPLES if not example.startswith("# ")]
+DEVICE_EXAMPLES = [example for example in EXAMPLES if example.startswith("# device.yaml\n")]
+DEPLOYMENT_EXAMPLES = [example for example in EXAMPLES if example.startswith("# deployment.yaml\n")]
 SECTIONS: dict[str, type[schema.Section]] = {
-    "The file": schema.RunFile,
+    "The device": schema.DeviceFile,
+    "The store": schema.StoreFile,
+    "Allow": schema.AllowFile,
+    "Health": schema.HealthFile,
+    "Logs": schema.LogFile,
+    "The deployment": schema.DeploymentFile,
     "A model": schema.ModelFile,
     "A pipeline": schema.PipelineFile,
     "A source": schema.SourceFile,
@@ -35,25 +45,32 @@ SECTIONS: dict[str, type[schema.Section]] = {
     "The queue": schema.SpoolFile,
     "A command": schema.CommandFile,
 }
-TOLD_IN_WORDS = {"the only one", "the machine's name"}
+TOLD_IN_WORDS = {"the only one"}
 """Required in the long form, filled in before it is checked."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """All that the examples name."""
-    for name in ("model.zip", "certs/ca.pem", "certs/device.pem", "certs/device.key"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(PRIVATE_KEY if name.endswith(".key") else CERTIFICATE)
-    (tmp_path / "state" / "secrets").mkdir(parents=True)
-    (tmp_path / "state" / "secrets" / "broker").write_text("hunter2\n")
-    for name in ("left", "right"):
-        (tmp_path / "images" / name).mkdir(parents=True)
+    files = {
+        "model.zip": "x",
+        "certs/ca.pem": CERTIFICATE,
+        "certs/device.pem": CERTIFICATE,
+        "certs/device.key": PRIVATE_KEY,
+        "certs/deploy.pub": PUBLIC_KEY,
+        "state/secrets/broker": "hunter2\n",
+        "secrets/store": "hunter3\n",
+        "images/left/a.png": "",
+        "images/right/a.png": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     return tmp_path
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("example", RUN_EXAMPLES)
 def test_example_loads_and_fits_the_json_schema(folder: Path, example: str) -> None:
     (folder / "run.yaml").write_text(example, encoding="utf-8")
     settings = load_run_file(folder / "run.yaml")
@@ -61,9 +78,34 @@ def test_example_loads_and_fits_the_json_schema(folder: Path, example: str) -> N
     check(yaml.safe_load(example), run_file_json_schema())
 
 
+@pytest.mark.parametrize("example", DEVICE_EXAMPLES)
+def test_device_example_is_a_device_and_fits_the_json_schema(folder: Path, example: str) -> None:
+    (folder / "device.yaml").write_text(example, encoding="utf-8")
+    device = load_device(folder)
+    assert (device.thing, device.store.secret_access_key, len(device.trust)) == ("line-7", "hunter3", 1)
+    check(yaml.safe_load(example), device_json_schema())
+
+
+@pytest.mark.parametrize("example", DEPLOYMENT_EXAMPLES)
+def test_deployment_example_is_taken_from_the_network_by_the_devices_example(folder: Path, example: str) -> None:
+    (folder / "device.yaml").write_text(DEVICE_EXAMPLES[0], encoding="utf-8")
+    deployment = parse_deployment(
+        example.encode(), load_device(folder), origin="remote", folder=folder, name="d.yaml", check_files=False
+    )
+    assert deployment.revision is not None
+    check(yaml.safe_load(example), deployment_json_schema())
+
+
+def test_page_has_examples_of_every_kind_of_file() -> None:
+    assert len(RUN_EXAMPLES) + len(DEVICE_EXAMPLES) + len(DEPLOYMENT_EXAMPLES) == len(EXAMPLES)
+    assert RUN_EXAMPLES
+    assert DEVICE_EXAMPLES
+    assert DEPLOYMENT_EXAMPLES
+
+
 def test_long_form_of_the_page_is_its_short_form(folder: Path) -> None:
     settings = []
-    for example in EXAMPLES[:2]:
+    for example in RUN_EXAMPLES[:2]:
         (folder / "run.yaml").write_text(example, encoding="utf-8")
         settings.append(load_run_file(folder / "run.yaml"))
     assert settings[0].device == settings[1].device
@@ -112,7 +154,7 @@ def test_defaults_of_the_table_are_the_real_ones(heading: str) -> None:
 
 def test_every_section_of_the_schema_has_a_table() -> None:
     sections = {kind for kind in vars(schema).values() if isinstance(kind, type) and issubclass(kind, schema.Section)}
-    assert sections - {schema.Section, schema.DeploymentFile, schema.DeviceFile} == set(SECTIONS.values())
+    assert sections - {schema.Section, schema.WantedFile, schema.RunFile} == set(SECTIONS.values())
 
 
 def test_every_link_within_the_page_leads_somewhere() -> None:
