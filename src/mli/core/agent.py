@@ -48,7 +48,7 @@ from mli.core.status import (
 from mli.core.summary import broker_state, summarize
 from mli.core.supervisor import PipelineSupervisor
 from mli.core.topics import deployment_topic, report_topic, status_topic
-from mli.core.wanted import Reporter, Wanted
+from mli.core.wanted import Reporter
 from mli.core.watcher import Watcher
 from mli.core.worker_process import Death
 from mli.delivery.sinks.mqtt import MqttSink
@@ -61,12 +61,16 @@ from mli.models.repository import Repository
 
 log = logging.getLogger(__name__)
 
+DEPLOYMENT_FILE = "deployment.yaml"
+"""Of the device's owner, in its root: applied at a start when it has changed."""
 TICK_S = 0.5
 SUMMARY_EVERY_S = 300.0
 """So often the summary is published when nothing has changed; its counters are as old as that."""
 SUMMARY_AFTER_S = 1.0
 """Changes are told together."""
 LAST_WORD_S = 3.0
+BOOT_S = 600.0
+"""A cache that an update of the system made useless is made again before the first frame."""
 
 
 class Agent:
@@ -83,6 +87,7 @@ class Agent:
         self._root = root
         self._notifier = notifier or Notifier()
         self._stack = contextlib.ExitStack()
+        self._taking = contextlib.ExitStack()  # what takes deployments and requests
         self._stop_asked = threading.Event()
         self._wake = threading.Event()
         self._summary_asked = threading.Event()
@@ -113,8 +118,10 @@ class Agent:
             stack.callback(self._pipelines.stop)
             self._serving = Serving(self._pipelines)
             self._wire_deployments()
+            self._notifier.more_time(BOOT_S)
             self._boot.run()
-            self._start_threads(stack)
+            stack.enter_context(self._taking)
+            self._start_threads(self._taking)
             self._stack = stack.pop_all()
         return self
 
@@ -125,13 +132,21 @@ class Agent:
     def _wire_deployments(self) -> None:
         device, root = self._device, self._root
         bringer = Bringer(device, root, self._repository)
-        loader = Loader(device, root, self._repository)
+        self._loader = Loader(device, root, self._repository)
         self._watcher = Watcher(
-            device, root, self._store, self._repository, bringer, self._serving, self._reporter, loader.load
+            device, root, self._store, self._repository, bringer, self._serving, self._reporter, self._loader.load
         )
         self._deployer = Deployer(device, root, self._store, bringer, self._serving, self._watcher, self._reporter)
         self._intake = Intake(device, self._store, self._reporter, self._deployer)
-        self._boot = Boot(self._store, loader, self._serving, self._watcher, self._deployer, self._reporter)
+        self._boot = Boot(
+            self._store,
+            self._loader,
+            self._serving,
+            self._watcher,
+            self._deployer,
+            self._reporter,
+            root.path / DEPLOYMENT_FILE,
+        )
 
     def _start_threads(self, stack: contextlib.ExitStack) -> None:
         """The last ones to start are the first to end."""
@@ -196,7 +211,8 @@ class Agent:
                 self._publish_summary()
 
     def drain(self) -> None:
-        """Stop the pipelines, deliver what can be delivered, and say goodbye."""
+        """Take nothing more, stop the pipelines, deliver what can be delivered, and say goodbye."""
+        self._taking.close()
         self._pipelines.stop()
         deadline = time.monotonic() + self._device.spool.drain_timeout_s
 
@@ -284,12 +300,6 @@ class Agent:
         }
 
     def _answer_deploy(self, request: Request, gone: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-        from mli.config.deployment import parse_deployment
-
-        text, folder, name = str(request["text"]), Path(str(request["folder"])), str(request["name"])
-        settings = parse_deployment(text.encode(), self._device, origin="file", folder=folder, name=name)
-        if request.get("again"):
-            self._store.pardon(settings.identity)
         states: list[DeploymentStatus] = []
         came = threading.Event()
 
@@ -297,8 +307,12 @@ class Agent:
             states.append(status)
             came.set()
 
-        self._deployer.apply(Wanted(settings, text, "file", str(folder), name, settings.revision, listener=listener))
-        yield {"identity": settings.identity, "revision": settings.revision, "end": not request.get("wait")}
+        path = Path(str(request["folder"])) / str(request["name"])
+        wanted = self._loader.wanted_from_file(str(request["text"]).encode(), path, listener)
+        if request.get("again"):
+            self._store.pardon(wanted.identity)
+        self._deployer.apply(wanted)
+        yield {"identity": wanted.identity, "revision": wanted.revision, "end": not request.get("wait")}
         told = 0
         while request.get("wait") and not gone() and not self._stop_asked.is_set():
             came.wait(TICK_S)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from mli.core.deployer import Deployer
 from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Pointer
@@ -11,7 +13,7 @@ from mli.core.loading import Loader
 from mli.core.serving import Serving
 from mli.core.status import FINAL
 from mli.core.status import Serving as Served
-from mli.core.wanted import Reporter, Wanted
+from mli.core.wanted import Reporter
 from mli.core.watcher import Watcher
 from mli.errors import MliError, StopError
 
@@ -32,7 +34,9 @@ class Boot:
         watcher: Watcher,
         deployer: Deployer,
         reporter: Reporter,
+        file: Path,
     ) -> None:
+        self._file = file
         self._store = store
         self._loader = loader
         self._serving = serving
@@ -42,6 +46,29 @@ class Boot:
 
     def run(self) -> None:
         """Start it. An error is logged and told; the core goes on, so that it can be sent another deployment."""
+        self._run_last()
+        try:
+            self._apply_file()
+        except MliError as error:
+            log.error("%s is not applied: %s", self._file, error)
+            self._reporter.tell("refused", revision=None, identity=None, error=error)
+
+    def _apply_file(self) -> None:
+        """The device's own deployment.yaml counts when it has changed; what came later over the network stays."""
+        try:
+            text = self._file.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StopError("the deployment cannot be read", where=str(self._file), got=error.strerror) from error
+        sha256 = hashlib.sha256(text).hexdigest()
+        if sha256 == self._store.from_file().sha256:
+            return
+        wanted = self._loader.wanted_from_file(text, self._file)
+        self._store.note_file(sha256)
+        self._deployer.apply(wanted)
+
+    def _run_last(self) -> None:
         pointer = self._store.pointer()
         record = None if pointer.current is None else self._store.record(pointer.current)
         if record is None:
@@ -96,12 +123,6 @@ class Boot:
             "failed", revision=pointer.revision, identity=record.identity, models=record.models, error=why
         )
         try:
-            settings = self._loader.settings(record)
+            self._deployer.apply(self._loader.wanted_again(record, pointer.revision))
         except MliError as error:
             log.error("%s", error)
-            return
-        self._deployer.apply(
-            Wanted(
-                settings, record.text, record.origin, record.folder, record.name, pointer.revision, record.signed_by
-            )
-        )

@@ -179,10 +179,8 @@ class ControlClient:
 
 def _error(answer: dict[str, Any]) -> MliError:
     fields = dict(answer["error"])
-    error = (UsageError if answer.get("exit_code") == UsageError.exit_code else MliError)(
-        fields.pop("what"), **fields
-    )
-    return error
+    kind = UsageError if answer.get("exit_code") == UsageError.exit_code else MliError
+    return kind(fields.pop("what"), **fields)
 
 
 def _request(line: bytes) -> dict[str, Any]:

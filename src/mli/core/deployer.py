@@ -127,12 +127,14 @@ class Deployer:
             self._tell(wanted, "received")
             self._check_quarantine(wanted)
             if not self._runs_already(wanted):
-                self._carry_out(wanted)
+                with self._watcher.nothing_cleared():
+                    self._carry_out(wanted)
         except (Interrupted, FetchCancelled):
             self._left(wanted)
         except RefusedError as error:
             log.error("deployment %s is refused: %s", wanted.identity[:12], error)
             self._end(wanted, "refused", error)
+            self._watcher.clear_away()
         except MliError as error:
             log.error("deployment %s failed: %s", wanted.identity[:12], error)
             self._end(wanted, "failed", error)
@@ -209,7 +211,6 @@ class Deployer:
                     pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
             installed[name] = brought.spec
             record = replace(record, models={**record.models, name: brought.state})
-            self._watcher.protect(state.sha256 for state in record.models.values())
         return installed, record
 
     def _prove(self, deployed: Deployed, record: DeploymentRecord, deadline: float) -> DeploymentRecord:
@@ -232,7 +233,7 @@ class Deployer:
             self._stop_if_left(deadline)
             old = self._store.pointer()
 
-            def commit() -> None:
+            def commit(new: list[str]) -> None:
                 self._store.point(
                     replace(
                         old,
@@ -245,7 +246,7 @@ class Deployer:
                         boots=0,
                     )
                 )
-                self._watcher.begin(wanted, record)
+                self._watcher.begin(wanted, record, new)
 
             try:
                 self._serving.switch(deployed, commit, lambda: self._is_left(deadline))

@@ -1,9 +1,9 @@
 """What must survive a power cut about deployments: ``<root>/deployments/``.
 
 ``history/<identity>.json`` has each deployment as it came, with the digests of its models. ``pointer.json`` says
-which one runs: replacing that one file is the only step that changes it. ``highest.json`` has the highest revision that
-came from the network, outside the history, so that clearing that lets no old one in again. ``quarantine.json`` has
-those that were taken back.
+which one runs: replacing that one file is the only step that changes it. ``highest.json`` has the highest revision
+that came from the network, outside the history, so that clearing that lets no old one in again. ``quarantine.json``
+has those that were taken back.
 """
 
 from __future__ import annotations
@@ -103,6 +103,13 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class FromFile:
+    """The device's own deployment.yaml, as it was applied last."""
+
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Quarantine:
     items: tuple[Quarantined, ...] = ()
 
@@ -191,6 +198,20 @@ class DeploymentStore:
             RetryError: the disk is full or failed.
         """
         self._write(self._folder / "highest.json", highest)
+
+    # --- the device's own file -----------------------------------------------------------------------------
+
+    def from_file(self) -> FromFile:
+        """Which deployment.yaml was applied last."""
+        return self._read(self._folder / "file.json", FromFile) or FromFile()
+
+    def note_file(self, sha256: str) -> None:
+        """Note it.
+
+        Raises:
+            RetryError: the disk is full or failed.
+        """
+        self._write(self._folder / "file.json", FromFile(sha256))
 
     # --- what was taken back -------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from mli.config.settings import DeploymentSettings, DeviceSettings
 from mli.core.deployed import Deployed, prepare_models
 from mli.core.deployment_store import DeploymentRecord
 from mli.core.root import Root
-from mli.errors import StopError
+from mli.core.wanted import Listener, Wanted
+from mli.errors import StopError, UsageError
 from mli.models.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,28 @@ class Loader:
             name=record.name,
             check_files=False,
         )
+
+    def wanted_again(self, record: DeploymentRecord, revision: int | None) -> Wanted:
+        """The deployment, to be applied once more from its beginning."""
+        settings = self.settings(record)
+        return Wanted(settings, record.text, record.origin, record.folder, record.name, revision, record.signed_by)
+
+    def wanted_from_file(self, text: bytes, path: Path, listener: Listener | None = None) -> Wanted:
+        """A deployment of this machine's owner.
+
+        Raises:
+            UsageError: everything that is wrong with it.
+        """
+        from mli.config.deployment import parse_deployment
+
+        settings = parse_deployment(text, self._device, origin="file", folder=path.parent, name=path.name)
+        if settings.trust is not None:
+            raise UsageError(
+                f"{path.name}: a deployment of this machine cannot change whom the device trusts",
+                remedy="change `trust` in device.yaml, and start the core again",
+            )
+        folder, name = str(path.parent), path.name
+        return Wanted(settings, text.decode(), "file", folder, name, settings.revision, listener=listener)
 
     def load(self, record: DeploymentRecord) -> Deployed:
         """Its models, compared byte by byte with what was installed, and prepared.

@@ -49,12 +49,12 @@ class Serving:
         self._changed.set()
 
     def switch(
-        self, deployed: Deployed, commit: Callable[[], None], cancelled: Callable[[], bool] = lambda: False
+        self, deployed: Deployed, commit: Callable[[list[str]], None], cancelled: Callable[[], bool] = lambda: False
     ) -> Switched:
         """Load the new workers, make the change durable, and let each take over from the old one.
 
         Args:
-            commit: makes the new deployment the one that a restart would run.
+            commit: makes the new deployment the one that a restart would run; told the changed pipelines.
 
         Raises:
             MliError: a new worker cannot be loaded, or ``commit`` failed; everything is as it was.
@@ -66,10 +66,12 @@ class Serving:
         standbys = [self.pipelines.stand_by(item) for item in new]
         try:
             self._wait_until_warm(standbys, cancelled)
-            commit()
+            commit([item.settings.name for item in new])
         except BaseException:
             end(standbys)
             raise
+        # First, for what they let go of: a renamed pipeline opens the same camera.
+        self.pipelines.remove(running.keys() - {item.settings.name for item in planned})
         gaps_s = {}
         for item in standbys:
             name = item.settings.name
@@ -77,7 +79,6 @@ class Serving:
             if name in running:
                 gaps_s[name] = gap_s
                 log.info("pipeline %s: the new worker took over after %.0f ms", name, 1000 * gap_s)
-        self.pipelines.remove(running.keys() - {item.settings.name for item in planned})
         self.current = deployed
         return Switched(gaps_s)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,7 @@ class Trial:
     """Watches one activation. Thread-safe.
 
     Args:
+        watched: pipelines that the activation started; what the others do is not its fault.
         crashes_before: of the same deployment, before the core was started again.
         frames: each pipeline's counted frames at the activation.
         clock: monotonic seconds.
@@ -39,6 +40,7 @@ class Trial:
         self,
         identity: str,
         health: HealthSettings,
+        watched: Iterable[str],
         *,
         crashes_before: int = 0,
         frames: dict[str, int] | None = None,
@@ -46,6 +48,7 @@ class Trial:
     ) -> None:
         self.identity = identity
         self._health = health
+        self._watched = frozenset(watched)
         self._clock = clock
         self._lock = threading.Lock()
         self._began_at = clock()
@@ -62,6 +65,8 @@ class Trial:
 
     def died(self, pipeline: str, death: Death) -> None:
         """Note how a worker ended that should not have ended."""
+        if pipeline not in self._watched:
+            return
         with self._lock:
             self._crashes.append(_Crash(pipeline, self._clock(), death.error))
             if death.silent or death.permanent:
@@ -91,7 +96,7 @@ class Trial:
             quiet_since = max((item.at for item in self._crashes), default=self._began_at)
             if now - self._began_at >= self._health.watch_s:
                 return "over"
-        works = all(self._works(item) for item in statuses)
+        works = all(self._works(item) for item in statuses if item.name in self._watched)
         return "healthy" if works and now - quiet_since >= self._health.healthy_after_s else "waiting"
 
     def _works(self, status: PipelineStatus) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from mli.config.settings import DeploymentSettings
 from mli.core.deployment_store import Origin
-from mli.core.status import DeploymentState, DeploymentStatus, ModelState, Problem, Progress, Serving
+from mli.core.status import FINAL, DeploymentState, DeploymentStatus, ModelState, Problem, Progress, Serving
 from mli.errors import MliError
 
 Listener = Callable[[DeploymentStatus], None]
@@ -96,7 +96,8 @@ class Reporter:
                 error=problem,
             )
             self._last = status
-            listener = self._listeners.get(identity or "")
+            key = identity or ""
+            listener = self._listeners.pop(key, None) if state in FINAL else self._listeners.get(key)
         self._tell(status)
         if listener is not None:
             listener(status)

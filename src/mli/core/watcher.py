@@ -6,7 +6,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mli.config.settings import DeviceSettings
@@ -15,7 +16,7 @@ from mli.core.deployed import Deployed
 from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Highest, Pointer, Quarantined
 from mli.core.root import Root
 from mli.core.serving import Serving
-from mli.core.status import FINAL, DeploymentState, ModelState, Problem
+from mli.core.status import DeploymentState, ModelState, Problem
 from mli.core.status import Serving as Served
 from mli.core.supervisor import PipelineSupervisor
 from mli.core.trial import Trial
@@ -75,7 +76,8 @@ class Watcher:
         """Held while what runs is changed."""
         self._lock = threading.Lock()
         self._on_trial: OnTrial | None = None
-        self._protected: frozenset[str] = frozenset()
+        self._clearing = threading.Lock()
+        self._busy = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -92,17 +94,18 @@ class Watcher:
 
     # --- what is told to it --------------------------------------------------------------------------------
 
-    def begin(self, wanted: Wanted, record: DeploymentRecord) -> None:
-        """The pointer says this one now; its workers take over next."""
-        self._begin(record, wanted.revision, crashes=0)
+    def begin(self, wanted: Wanted, record: DeploymentRecord, new: Iterable[str]) -> None:
+        """The pointer says this one now; the workers of its ``new`` pipelines take over next."""
+        self._begin(record, wanted.revision, new, crashes=0)
 
     def resume(self, record: DeploymentRecord, pointer: Pointer) -> None:
         """The core was started with a deployment that was not good yet."""
-        self._begin(record, pointer.revision, crashes=pointer.crashes)
+        names = [item.settings.name for item in self._serving.pipelines.all()]
+        self._begin(record, pointer.revision, names, crashes=pointer.crashes)
 
-    def _begin(self, record: DeploymentRecord, revision: int | None, *, crashes: int) -> None:
+    def _begin(self, record: DeploymentRecord, revision: int | None, watched: Iterable[str], *, crashes: int) -> None:
         frames = {item.name: item.counters.frames for item in self._serving.pipelines.statuses()}
-        trial = Trial(record.identity, self._device.health, crashes_before=crashes, frames=frames)
+        trial = Trial(record.identity, self._device.health, watched, crashes_before=crashes, frames=frames)
         with self._lock:
             self._on_trial = OnTrial(trial, record, revision)
         self._reporter.serving = Served(revision, record.identity)
@@ -119,9 +122,15 @@ class Watcher:
         if self._reporter.serving is not None:
             self._reporter.serving = replace(self._reporter.serving, revision=revision)
 
-    def protect(self, digests: Iterable[str]) -> None:
-        """These models are being made ready; they are not cleared away."""
-        self._protected = frozenset(digests)
+    @contextmanager
+    def nothing_cleared(self) -> Iterator[None]:
+        """While a deployment is made ready, nothing is cleared away: it may need it."""
+        with self._clearing:
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     def is_on_trial(self, identity: str) -> bool:
         """Whether it is not known yet if it is good."""
@@ -215,13 +224,13 @@ class Watcher:
 
     def _is_good(self, found: OnTrial) -> None:
         record = found.record
-        self._store.point(replace(self._store.pointer(), good=True, boots=0))
-        log.info("deployment %s is healthy", record.identity[:12])
         current = self._serving.current
         trust = None if current is None else current.settings.trust
         if trust is not None and record.signed_by is not None:
             self._store.rotate(self._device.trust, trust)
             log.info("from now on deployments are trusted that are signed by %s", ", ".join(a.key_id for a in trust))
+        self._store.point(replace(self._store.pointer(), good=True, boots=0))
+        log.info("deployment %s is healthy", record.identity[:12])
         self._finish(
             record.identity,
             found.revision,
@@ -250,7 +259,7 @@ class Watcher:
 
     def take_back_at_boot(self, record: DeploymentRecord, pointer: Pointer, why: MliError) -> None:
         """A deployment that was not good yet cannot be run any more."""
-        trial = Trial(record.identity, self._device.health)
+        trial = Trial(record.identity, self._device.health, ())
         self._take_back(OnTrial(trial, record, pointer.revision), why)
 
     def go_back(self, pointer: Pointer) -> DeploymentRecord | None:
@@ -271,19 +280,23 @@ class Watcher:
             self._store.point(new)
             self._serving.start(deployed)
         else:
-            self._serving.switch(deployed, lambda: self._store.point(new))
+            self._serving.switch(deployed, lambda _: self._store.point(new))
         self._reporter.serving = Served(record.revision, record.identity)
         return record
 
     # --- clearing away -------------------------------------------------------------------------------------
 
     def clear_away(self) -> None:
-        """Remove models, and what was made of them, that neither the current nor the previous deployment needs."""
+        """Remove what neither the current nor the previous deployment needs; not while one is made ready."""
+        with self._clearing:
+            if not self._busy:
+                self._clear_away()
+
+    def _clear_away(self) -> None:
         pointer = self._store.pointer()
         kept = {identity for identity in (pointer.current, pointer.previous) if identity is not None}
         records = [self._store.record(identity) for identity in kept]
         digests = {state.sha256 for record in records if record for state in record.models.values()}
-        digests |= self._protected
         try:
             removed = self._repository.keep_only(digests)
             for path in self._root.cache.glob("*"):
@@ -295,6 +308,4 @@ class Watcher:
             return
         for digest in removed:
             log.info("model %s is not needed any more and was removed", digest[:12])
-        last = self._reporter.last
-        if last is None or last.state in FINAL:
-            self._bringer.forget_downloads()
+        self._bringer.forget_downloads()
