@@ -1,0 +1,261 @@
+"""A workstation's connection to a broker: checked at the start, then kept; it comes back by itself."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import secrets
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from mli.delivery.received import Received
+from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
+from mli.errors import MliError, RefusedError, RetryError
+
+if TYPE_CHECKING:
+    from mli.config.settings import MqttSettings
+
+UNSUPPORTED_PROTOCOL = 132
+TOPICS_A_PACKET = 8  # AWS IoT Core takes no more in one SUBSCRIBE
+_FIRST_ANSWER_S = 3.0
+_SESSION_S = 300  # how long the broker keeps messages for us while the line is down
+
+
+class Line:
+    """Enter it to connect; paho's own thread serves it, and calls the methods that begin with ``_on_``.
+
+    Under MQTT 5 the broker keeps the session over a lost line, so a reconnect loses nothing; under 3.1.1, which
+    cannot say for how long, it starts clean.
+
+    Raises:
+        RetryError: on entering, where the broker cannot be reached in ``connect_timeout_s``.
+        RefusedError: on entering, where the broker refuses the connection or the subscription.
+        StopError: on entering, where a certificate or key cannot be used.
+    """
+
+    def __init__(self, settings: MqttSettings, topics: Sequence[str], *, name: str, log: logging.Logger) -> None:
+        self._settings = settings
+        self._topics = dict.fromkeys(topics)
+        self._log = log
+        self._client_id = settings.client_id or f"{name}-{secrets.token_hex(6)}"
+        self._first_answer: queue.Queue[MliError | None] = queue.Queue()
+        self._closing = threading.Event()
+        self._subscribed = False
+        self._connections = 0
+        self._unsupported = self._is_mute = self._is_accepted = False
+        self._keeps_session = True
+        self._version = MQTTProtocolVersion.MQTTv5
+        self._asked: dict[int, Sequence[str]] = {}  # SUBSCRIBE packets of this connection's beginning
+        self._refused: list[str] = []
+        self._client: mqtt.Client | None = None
+        self.protocol = ""
+
+    @property
+    def reconnects(self) -> int:
+        """How often the line was lost and came back."""
+        return max(0, self._connections - 1)
+
+    def __enter__(self) -> Self:
+        first = MQTTProtocolVersion.MQTTv311 if self._settings.protocol == "3.1.1" else MQTTProtocolVersion.MQTTv5
+        error = self._try(first)
+        if error is not None and self._is_mute and first == MQTTProtocolVersion.MQTTv5:
+            # Some brokers take for something else what MQTT 5 adds to a CONNECT, and wait for more bytes of it.
+            self._keeps_session = False
+            error = self._try(first)
+        if error is not None and self._unsupported and self._settings.protocol == "auto":
+            error = self._try(MQTTProtocolVersion.MQTTv311)
+        if error is not None:
+            raise error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection and the session on the broker. What was received can still be taken."""
+        self._closing.set()
+        client, self._client = self._client, None
+        if client is None:
+            return
+        ended = None
+        if client.protocol == MQTTProtocolVersion.MQTTv5:
+            ended = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+            ended.SessionExpiryInterval = 0
+        client.disconnect(properties=ended)
+        client.loop_stop()
+
+    def _try(self, version: MQTTProtocolVersion) -> MliError | None:
+        """Connect and subscribe with one protocol version; what stood against it, else None."""
+        error = self._connect(version)
+        if error is not None:
+            self.close()
+            self._closing.clear()
+        return error
+
+    def _connect(self, version: MQTTProtocolVersion) -> MliError | None:
+        settings = self._settings
+        self._first_answer = queue.Queue()
+        self._unsupported, self._subscribed, self._is_mute = False, False, False
+        self._is_accepted = False
+        self._version = version
+        self.protocol = "MQTT 5" if version == MQTTProtocolVersion.MQTTv5 else "MQTT 3.1.1"
+        client = self._client = self._new_client(version)
+        properties = None
+        if version == MQTTProtocolVersion.MQTTv5 and self._keeps_session:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = _SESSION_S
+        try:
+            client.connect(settings.host, settings.port, settings.keepalive_s, properties=properties)
+        except ssl.SSLError as error:
+            return self._untrusted(error)
+        except OSError as error:
+            return self._unreachable(describe_connect_error(error, settings), error)
+        client.loop_start()
+        patience_s = min(_FIRST_ANSWER_S, settings.connect_timeout_s) if properties else settings.connect_timeout_s
+        deadline = time.monotonic() + settings.connect_timeout_s
+        while True:
+            try:
+                return self._first_answer.get(timeout=patience_s)
+            except queue.Empty:
+                self._is_mute = not self._is_accepted
+                patience_s = deadline - time.monotonic()
+                if self._is_mute or patience_s <= 0:
+                    return self._unreachable(f"no answer within {settings.connect_timeout_s:g} s", None)
+
+    def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
+        settings = self._settings
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=version,
+            clean_session=None if version == MQTTProtocolVersion.MQTTv5 else True,
+        )
+        client.connect_timeout = settings.connect_timeout_s
+        client.reconnect_delay_set(1, 30)
+        if settings.username is not None:
+            client.username_pw_set(settings.username, settings.password)
+        if settings.tls is not None:
+            client.tls_set_context(tls_context(settings.tls))
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        return client
+
+    def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._unsupported = reason.value == UNSUPPORTED_PROTOCOL
+            self._answer(
+                RefusedError(
+                    "The broker refused the connection.",
+                    where=self._address(),
+                    got=str(reason),
+                    remedy="Check the user name and password, the client certificate, and the broker's rules.",
+                )
+            )
+            return
+        # Subscribed at each connect: cheap, and right also where the broker lost the session.
+        self._asked, self._refused = {}, []
+        self._is_accepted = True
+        self._accepted(properties)
+        topics = list(self._topics)
+        for start in range(0, len(topics), TOPICS_A_PACKET):
+            part = topics[start : start + TOPICS_A_PACKET]
+            number = self._ask(client, part)
+            if number is not None:
+                self._asked[number] = part
+        if not topics:
+            self._is_up()
+
+    def _ask(self, client: mqtt.Client, topics: Sequence[str]) -> int | None:
+        """Send one SUBSCRIBE; its number, None where the line is lost."""
+        return client.subscribe([(topic, 1) for topic in topics])[1]
+
+    def _accepted(self, properties: Properties | None) -> None:
+        """The broker has accepted a connection, and said within which limits."""
+
+    def _lost(self) -> None:
+        """An accepted connection has ended otherwise than by us."""
+
+    def _on_subscribe(self, _client: mqtt.Client, _data: Any, number: int, reasons: Any, _properties: Any) -> None:
+        topics = self._asked.pop(number, ())
+        refused = [topic for topic, reason in zip(topics, reasons, strict=False) if reason.is_failure]
+        if refused:
+            self._refused += refused
+            self._answer(
+                RefusedError(
+                    "The broker refused the subscription.",
+                    where=self._address(),
+                    got=f"{', '.join(refused)}: {reasons[0]}",
+                    remedy="Check the topic filter, and what the broker allows this user to read.",
+                )
+            )
+        if not self._asked and not self._refused:
+            self._is_up()
+
+    def _is_up(self) -> None:
+        self._connections += 1
+        if self._connections > 1:
+            self._log.warning("connected again to %s", self._address())
+        self._answer(None)
+
+    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        was_accepted, self._is_accepted = self._is_accepted, False
+        if self._closing.is_set():
+            return
+        if was_accepted:
+            self._lost()
+        if self._subscribed:
+            self._log.warning("the connection to %s was lost: %s; trying again", self._address(), reason)
+        else:
+            self._answer(self._unreachable(f"the connection was closed before it was accepted: {reason}", None))
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, _message: mqtt.MQTTMessage) -> None:
+        """A message came."""
+
+    def _answer(self, error: MliError | None) -> None:
+        """Tell the one who connects; later on, only the log wants to know."""
+        if self._subscribed:
+            if error is not None:
+                self._log.error("%s", error)
+            return
+        self._subscribed = error is None
+        self._first_answer.put(error)
+
+    def _unreachable(self, got: str, cause: BaseException | None) -> RetryError:
+        error = RetryError(
+            "The MQTT broker cannot be reached.",
+            where=self._address(),
+            got=got,
+            remedy="Check the address and the port, and that the broker runs.",
+        )
+        error.__cause__ = cause
+        return error
+
+    def _untrusted(self, cause: ssl.SSLError) -> RefusedError:
+        error = RefusedError(
+            "No secure connection to the MQTT broker could be made.",
+            where=self._address(),
+            got=describe_connect_error(cause, self._settings),
+            remedy="Give the CA that signed the broker's certificate, the host name that is in it, and the TLS port.",
+        )
+        error.__cause__ = cause
+        return error
+
+    def _address(self) -> str:
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return f"{'mqtt' if self._settings.tls is None else 'mqtts'}://{host}:{self._settings.port}"
+
+
+def as_received(message: mqtt.MQTTMessage) -> Received:
+    """A message of paho's as one of ours."""
+    pairs = getattr(message.properties, "UserProperty", None) or ()
+    return Received(message.topic, bytes(message.payload), dict(pairs), time.time(), bool(message.retain))
