@@ -1,0 +1,1 @@
+"""Finds the cause of what does not work, and says the remedy. Changes nothing on the device."""

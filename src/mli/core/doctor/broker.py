@@ -1,0 +1,241 @@
+"""The way to the broker, step by step: its name, its port, TLS, the login, and what it lets this thing do."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from dataclasses import replace
+
+from mli.config.settings import MqttSettings, TlsSettings
+from mli.core.doctor.finding import Verdict, fail, ok, skipped, warn
+from mli.core.doctor.knocking import Knock, knock
+from mli.core.doctor.patient import Patient
+from mli.core.topics import deployment_topic, report_topic, status_topic
+from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
+
+AWS_PORT = 443
+AWS_ALPN = "x-amzn-mqtt-ca"
+_WAIT_S = 5.0
+_NO_BROKER = "there is no broker"
+_SHOWN_ADDRESSES = 3
+_CLIENT_ID_REFUSALS = (133, 135)
+
+
+def check_name(patient: Patient) -> Verdict:
+    """The broker's name has an address."""
+    broker = patient.broker()
+    if broker is None:
+        return skipped(_NO_BROKER)
+    try:
+        found = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return fail(
+            f"{broker.host}: the name cannot be resolved: {told}",
+            "check the host in `mqtt` (iotHost), and the network: `resolvectl query NAME`, /etc/resolv.conf",
+        )
+    addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
+    more = f" and {len(addresses) - _SHOWN_ADDRESSES} more" if len(addresses) > _SHOWN_ADDRESSES else ""
+    return ok(f"{broker.host} is {', '.join(addresses[:_SHOWN_ADDRESSES])}{more}")
+
+
+def check_port(patient: Patient) -> Verdict:
+    """Something listens there."""
+    broker = patient.broker()
+    if broker is None:
+        return skipped(_NO_BROKER)
+    try:
+        with socket.create_connection((broker.host, broker.port), _WAIT_S) as connection:
+            return ok(f"connected to {broker.host}:{broker.port} from {connection.getsockname()[0]}")
+    except OSError as error:
+        refused = isinstance(error, ConnectionRefusedError)
+        told = describe_connect_error(error, replace(broker, connect_timeout_s=_WAIT_S))
+        return fail(
+            told,
+            "start the broker, or correct the port in `mqtt` (iotMqttPort)"
+            if refused
+            else f"let this device out to port {broker.port}: firewall, routes, cable; AWS IoT is there on 443 too",
+        )
+
+
+def check_tls(patient: Patient) -> Verdict:
+    """A handshake as the core makes it: the broker's certificate is trusted and for this name, and it takes ours."""
+    broker = patient.broker()
+    if broker is None or broker.tls is None:
+        return skipped(_NO_BROKER if broker is None else "the broker is spoken to without TLS")
+    if broker.port == AWS_PORT and broker.tls.alpn is None and broker.host.endswith("amazonaws.com"):
+        return fail(
+            f"{broker.host}:443 speaks MQTT only to those who ask for it by ALPN",
+            f"set `mqtt: {{tls: {{alpn: {AWS_ALPN}}}}}`",
+        )
+    context = tls_context(broker.tls)
+    try:
+        with (
+            socket.create_connection((broker.host, broker.port), _WAIT_S) as plain,
+            context.wrap_socket(plain, server_hostname=broker.host) as secure,
+        ):
+            chosen = secure.selected_alpn_protocol()
+            told = f"{secure.version()}, the broker's certificate is trusted and for {broker.host}"
+            # TLS 1.3 refuses a client's certificate only after its own handshake, at the first byte.
+            secure.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                secure.recv(1)
+    except OSError as error:
+        return _tls_failure(error, broker, broker.tls)
+    if broker.tls.alpn is not None and chosen != broker.tls.alpn:
+        return warn(
+            f"{told}, but it does not answer to ALPN {broker.tls.alpn!r}",
+            "leave `alpn` out; if this is AWS IoT on port 443, something in between takes the connection apart",
+        )
+    return ok(told + (f", ALPN {chosen}" if chosen else ""))
+
+
+def check_login(patient: Patient) -> Verdict:
+    """CONNECT, as the core does it; with an id of its own while a core uses the thing's."""
+    broker = patient.broker()
+    if broker is None:
+        return skipped(_NO_BROKER)
+    client_id = patient.knocking_id()
+    own = client_id == broker.client_id
+    found = knock(broker, client_id, stay=own)
+    if found.accepted:
+        return ok(f"{found.protocol} accepted client id {client_id}" + ("" if own else "; the core uses its own"))
+    if found.taken_over:
+        return fail(
+            f"another client connects with the id {client_id}, and each ends the other's connection: {found.refusal}",
+            "stop the other one, such as an old Greengrass core of the same thing, or set `mqtt: {client_id: …}`",
+        )
+    if not own and found.code in _CLIENT_ID_REFUSALS:
+        return warn(
+            f"the broker refuses the id {client_id}: {found.refusal}; the running core's own cannot be tried now",
+            "see what the core says of its connection, or stop it and run `mli doctor` again",
+        )
+    return fail(f"the broker refused the connection of {client_id}: {found.refusal}", _login_remedy(found, broker))
+
+
+def check_subscription(patient: Patient) -> Verdict:
+    """The broker lets the thing hear of its deployments."""
+    wanted, device = patient.wanted.read(patient), patient.device
+    if wanted is None or device is None:
+        return skipped(_NO_BROKER)
+    topic = deployment_topic(device.thing)
+    granted = wanted.knock.subscribed.get(topic)
+    if granted:
+        return ok(f"may subscribe to {topic}")
+    if granted is False:
+        return fail(
+            f"the broker refuses the subscription to {topic}: no deployment will arrive",
+            f"allow it in the broker's access list (AWS IoT: iot:Subscribe on topicfilter/{topic}, iot:Receive on "
+            f"topic/{topic})",
+        )
+    return fail(
+        f"the broker gave no answer to the subscription to {topic}: {wanted.knock.refusal or 'silence'}",
+        "AWS IoT closes the connection where its policy lacks iot:Subscribe on this topic filter",
+    )
+
+
+def check_publishing(patient: Patient) -> Verdict:
+    """The broker takes each topic for a last will, which needs the right to publish there; none is published.
+
+    Not every broker checks a will at the connection: that it takes one is a good sign and no proof.
+    """
+    broker, device = patient.broker(), patient.device
+    if broker is None or device is None:
+        return skipped(_NO_BROKER)
+    topics = [status_topic(device.thing), report_topic(device.thing)]
+    if patient.deployment is not None:
+        topics += [pipeline.publish.topic for pipeline in patient.deployment.pipelines]
+    else:
+        topics.append(f"mli/predictions/{device.thing}")
+    refused = []
+    for topic in dict.fromkeys(topics):
+        found = knock(broker, patient.knocking_id(), will_topic=topic)
+        if not found.accepted:
+            refused.append(f"{topic} ({found.refusal})")
+    if refused:
+        return fail(
+            f"the broker does not let this thing publish on {', '.join(refused)}",
+            "allow it in the broker's access list (AWS IoT: iot:Publish, and iot:RetainPublish for mli/status/…)",
+        )
+    return ok(f"the broker refuses none of {', '.join(dict.fromkeys(topics))}")
+
+
+def _login_remedy(found: Knock, broker: MqttSettings) -> str:
+    if found.code == 134:
+        return "check `mqtt: {username, password}`; the password may be in secrets/: `password: secret:NAME`"
+    if found.code in _CLIENT_ID_REFUSALS or (found.code is None and broker.tls is not None):
+        return (
+            f"let this client in: AWS IoT wants an active certificate with a policy that allows iot:Connect as "
+            f"client/{broker.client_id}; another broker has an access list or a password"
+        )
+    return "see the broker's own log for the reason"
+
+
+def _tls_failure(error: OSError, broker: MqttSettings, tls: TlsSettings) -> Verdict:
+    told = describe_connect_error(error, broker)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in (62, 64):
+            return fail(
+                f"{told}; it is for {_shown_names(broker, tls)}",
+                "name the broker in `mqtt` by a name in its certificate",
+            )
+        if error.verify_code in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID, …_HAS_EXPIRED
+            return fail(told, "check this machine's clock; else the broker needs a new certificate")
+        return fail(
+            f"{told}; {_shown_issuer(broker, tls)}",
+            "take the authority that signed the broker's certificate for `mqtt: {tls: {ca: …}}` (caPath): "
+            "AmazonRootCA1.pem for AWS IoT",
+        )
+    reason = getattr(error, "reason", None) or ""
+    if "ALERT" in reason or isinstance(error, ConnectionResetError):
+        return fail(
+            f"{told}; the broker ends the handshake: it does not take this device's certificate",
+            "register the certificate with the broker and make it active; check that it has not expired",
+        )
+    return fail(
+        told, "check that this port speaks TLS (8883, or 443 with ALPN), and that nothing in between intercepts it"
+    )
+
+
+def _shown_issuer(broker: MqttSettings, tls: TlsSettings) -> str:
+    certificate = _shown_certificate(broker, tls)
+    if certificate is None:
+        return "its certificate could not be read"
+    from cryptography import x509
+
+    from mli.core.certificates import facts_of
+
+    facts = facts_of(x509.load_der_x509_certificate(certificate))
+    return f"it shows {facts.subject}, signed by {facts.issuer}"
+
+
+def _shown_names(broker: MqttSettings, tls: TlsSettings) -> str:
+    certificate = _shown_certificate(broker, tls)
+    if certificate is None:
+        return "another name"
+    from cryptography import x509
+
+    found = x509.load_der_x509_certificate(certificate)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return found.subject.rfc4514_string()
+    return ", ".join(str(name.value) for name in names)
+
+
+def _shown_certificate(broker: MqttSettings, tls: TlsSettings) -> bytes | None:
+    """What the broker shows, trusted or not; nothing is sent over this connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if tls.alpn:
+        context.set_alpn_protocols([tls.alpn])
+    try:
+        with (
+            socket.create_connection((broker.host, broker.port), _WAIT_S) as plain,
+            context.wrap_socket(plain, server_hostname=broker.host) as secure,
+        ):
+            return secure.getpeercert(binary_form=True)
+    except OSError:
+        return None
