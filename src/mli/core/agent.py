@@ -30,7 +30,7 @@ from mli.core.control import ControlServer, Request
 from mli.core.deployer import Deployer
 from mli.core.deployment_store import DeploymentStore
 from mli.core.intake import Intake
-from mli.core.isolation.isolator import Isolator
+from mli.core.isolation.for_device import isolator_for
 from mli.core.loading import Loader
 from mli.core.outbound import Outbound
 from mli.core.pipeline_set import PipelineSet
@@ -102,6 +102,8 @@ class Agent:
             self._store = DeploymentStore(root.deployments)
             self._reporter = Reporter(device.thing, self._publish_status)
             self._repository = Repository(root.path)
+            self._isolator = isolator_for(device)
+            stack.callback(self._isolator.close)
             self._sink = self._make_sink()
             self._outbound = stack.enter_context(
                 Outbound(device, root, self._sink, on_failure=self._delivery_failed, on_action=lambda _: None)
@@ -113,7 +115,7 @@ class Agent:
                 on_change=self._pipelines_changed,
                 on_death=self._worker_died,
                 forever=True,
-                isolator=_isolator(device, root),
+                isolator=self._isolator,
             )
             stack.callback(self._pipelines.stop)
             self._serving = Serving(self._pipelines)
@@ -132,11 +134,13 @@ class Agent:
     def _wire_deployments(self) -> None:
         device, root = self._device, self._root
         bringer = Bringer(device, root, self._repository)
-        self._loader = Loader(device, root, self._repository)
+        self._loader = Loader(device, root, self._repository, self._isolator)
         self._watcher = Watcher(
             device, root, self._store, self._repository, bringer, self._serving, self._reporter, self._loader.load
         )
-        self._deployer = Deployer(device, root, self._store, bringer, self._serving, self._watcher, self._reporter)
+        self._deployer = Deployer(
+            device, self._store, bringer, self._loader, self._serving, self._watcher, self._reporter
+        )
         self._intake = Intake(device, self._store, self._reporter, self._deployer)
         self._boot = Boot(
             self._store,
@@ -326,10 +330,3 @@ class Agent:
     def _answer_cancel(self, _request: Request, _gone: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         self._deployer.cancel(-1)
         yield {"end": True}
-
-
-def _isolator(device: DeviceSettings, root: Root) -> Isolator:
-    """Workers in containers see neither the root, with the queue and the secrets, nor the key of the certificate."""
-    tls = None if device.mqtt is None else device.mqtt.tls
-    key = () if tls is None or tls.private_key_path is None else (Path(tls.private_key_path),)
-    return Isolator(hidden=(root.path, *key), minimum=device.min_isolation)

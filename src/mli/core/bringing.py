@@ -68,8 +68,8 @@ class Bringer:
         origin: Origin,
         *,
         progress: Callable[[int, int | None], None],
-        verifying: Callable[[], None],
-        cancelled: Callable[[], bool],
+        verifying: Callable[[], None] = lambda: None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Brought:
         """Fetch and install one model.
 
@@ -101,7 +101,7 @@ class Bringer:
 
     def clean_up(self, path: Path) -> None:
         """Remove an archive that was fetched; one that lies elsewhere is not ours."""
-        if path.parent == self._root.downloads:
+        if self._root.downloads in path.parents:
             path.unlink(missing_ok=True)
 
     def forget_downloads(self) -> None:

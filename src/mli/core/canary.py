@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mli.core import sandbox
 from mli.core.canary_job import FRAMES, CanaryReport, CanaryRequest, try_model
+from mli.core.isolation.isolator import Isolator
+from mli.core.isolation.view import worker_view
 from mli.core.pipeline_set import Planned
-from mli.core.sandbox import SandboxLimits
+from mli.core.sandbox import Cell, SandboxLimits
 from mli.frozen_json import to_json
 
 log = logging.getLogger(__name__)
@@ -20,11 +22,12 @@ MOST_GOLDEN = 16
 """So many golden samples are proof enough on a device; packing and verifying take them all."""
 
 
-def prove(planned: Planned, since: str | None, on_note: Callable[[str], None]) -> CanaryReport:
+def prove(planned: Planned, since: str | None, isolator: Isolator) -> CanaryReport:
     """Try a pipeline's model in the sandbox.
 
     Args:
         since: see ``CanaryRequest``.
+        isolator: how the child is started.
 
     Raises:
         ModelRefused: it crashes, hangs, takes more memory or time than its pipeline allows, or does not do what its
@@ -36,7 +39,8 @@ def prove(planned: Planned, since: str | None, on_note: Callable[[str], None]) -
     model = replace(planned.model, golden=planned.model.golden[:MOST_GOLDEN])
     title = f"the trial of {model.name} {model.version} for pipeline {settings.name}"
     request = CanaryRequest(settings, model, since)
-    done = sandbox.run(try_model, request, _limits(planned), title=title, on_note=on_note)
+    cell = Cell(isolator, worker_view(settings, model), settings.isolation)
+    done = sandbox.run(try_model, request, _limits(planned), title=title, cell=cell)
     report = done.value
     log.info(
         "%s: passed: %s, loaded in %.1f s, %d golden samples, %d %s frames, slowest %.0f ms, %.0f MB",

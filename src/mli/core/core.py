@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Protocol
 
 from mli.config.redaction import secrets_of
-from mli.config.settings import DeploymentSettings, DeviceSettings
+from mli.config.settings import DeploymentSettings, DeviceSettings, ModelSource
+from mli.config.uris import shown_uri
+from mli.core.bringing import Bringer
 from mli.core.deployed import Deployed, prepare_models
+from mli.core.isolation.for_device import isolator_for
 from mli.core.logs import open_logs
 from mli.core.outbound import Outbound
 from mli.core.pipeline_set import PipelineSet
@@ -95,6 +98,7 @@ class Core:
         self._on_note = on_note
         self._from_start = from_start
         self._root = Root(Path(device.root))
+        self._isolator = isolator_for(device)
         self._stack = contextlib.ExitStack()
         self._changed = threading.Event()
         self._stop_asked = threading.Event()
@@ -107,6 +111,7 @@ class Core:
             stack.enter_context(RootLock(self._root))
             secrets = secrets_of(self._device, os.environ)
             stack.enter_context(open_logs(self._device.log, self._root, thing=self._device.thing, secrets=secrets))
+            stack.callback(self._isolator.close)
             deployed = self._install()
             self.models = deployed.models
             self._start(stack, deployed)
@@ -121,11 +126,26 @@ class Core:
 
     def _install(self) -> Deployed:
         repository = Repository(self._root.path)
-        installed = {
-            name: repository.install(Path(source.uri), source.sha256, progress=self._install_progress)
-            for name, source in self._deployment.models.items()
-        }
-        return prepare_models(self._deployment, installed, self._device, self._root, self._on_note)
+        bringer = Bringer(self._device, self._root, repository)
+        installed = {}
+        for name, source in self._deployment.models.items():
+            if "://" in source.uri:
+                installed[name] = self._brought(bringer, source)
+            else:
+                installed[name] = repository.install(Path(source.uri), source.sha256, progress=self._install_progress)
+        return prepare_models(self._deployment, installed, self._device, self._root, self._on_note, self._isolator)
+
+    def _brought(self, bringer: Bringer, source: ModelSource) -> ModelSpec:
+        """A model that lies elsewhere; one with a known digest that is here already needs no network."""
+        found = bringer.installed(source, None)
+        if found is None:
+            self._on_note(f"fetching {shown_uri(source.uri)}")
+            found = bringer.bring(source, None, "file", progress=self._fetch_progress)
+        return found.spec
+
+    def _fetch_progress(self, done: int, total: int | None) -> None:
+        if self._install_progress is not None and total:
+            self._install_progress(done, total)
 
     def _start(self, stack: contextlib.ExitStack, deployed: Deployed) -> None:
         outbound = Outbound(
@@ -137,7 +157,11 @@ class Core:
         )
         self._outbound = stack.enter_context(outbound)
         pipelines = self._pipelines = PipelineSet(
-            outbound, self._root, on_record=self._on_record, on_change=self._changed.set
+            outbound,
+            self._root,
+            on_record=self._on_record,
+            on_change=self._changed.set,
+            isolator=self._isolator,
         )
         stack.callback(self._start_over_finished)
         stack.callback(pipelines.stop)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mli.config.settings import CommandSettings, DeploymentSettings, DeviceSettings, PipelineSettings
+from mli.core.isolation.isolator import Isolator
 from mli.core.pipeline_set import Planned
 from mli.core.preparing import prepare
 from mli.core.root import Root
@@ -39,8 +40,12 @@ def prepare_models(
     device: DeviceSettings,
     root: Root,
     on_note: Callable[[str], None],
+    isolator: Isolator,
 ) -> Deployed:
     """Prepare every model of a deployment, and check what can be known before a worker starts.
+
+    Args:
+        isolator: how the children are started that import and optimise.
 
     Raises:
         ModelRefused, ArchiveRefused: a model cannot be imported.
@@ -48,7 +53,7 @@ def prepare_models(
         UsageError: the parts do not fit each other: a rule names a label that its model lacks.
         RetryError: no room on the disk.
     """
-    models = {name: _prepared(name, spec, settings, root, on_note) for name, spec in installed.items()}
+    models = {name: _prepared(name, spec, settings, root, on_note, isolator) for name, spec in installed.items()}
     for pipeline in settings.pipelines:
         model = models[pipeline.model]
         choose_backend(pipeline.backend, model.format)
@@ -60,7 +65,12 @@ def prepare_models(
 
 
 def _prepared(
-    name: str, installed: ModelSpec, settings: DeploymentSettings, root: Root, on_note: Callable[[str], None]
+    name: str,
+    installed: ModelSpec,
+    settings: DeploymentSettings,
+    root: Root,
+    on_note: Callable[[str], None],
+    isolator: Isolator,
 ) -> ModelSpec:
     """The model as its pipelines load it; one that none uses stays as it is."""
     users = [item for item in settings.pipelines if item.model == name]
@@ -68,7 +78,9 @@ def _prepared(
         return installed
     widest = max(users, key=lambda item: item.limits.memory_bytes)
     size = _import_size(name, users) if installed.format == "mxnet" else None
-    return prepare(installed, root, widest.backend, on_note, limits=widest.limits, import_size=size)
+    return prepare(
+        installed, root, widest.backend, on_note, limits=widest.limits, import_size=size, isolator=isolator
+    )
 
 
 def _import_size(name: str, users: list[PipelineSettings]) -> tuple[int, int] | None:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from mli.config.settings import DeviceSettings
 from mli.core.bringing import Bringer
 from mli.core.canary import proof_key, prove
-from mli.core.deployed import Deployed, prepare_models
+from mli.core.deployed import Deployed
 from mli.core.deployment_store import DeploymentRecord, DeploymentStore
-from mli.core.root import Root
+from mli.core.loading import Loader
 from mli.core.serving import Interrupted, Serving
 from mli.core.status import DeploymentState, ModelState, Progress
 from mli.core.wanted import Reporter, Wanted
@@ -40,18 +40,18 @@ class Deployer:
     def __init__(
         self,
         device: DeviceSettings,
-        root: Root,
         store: DeploymentStore,
         bringer: Bringer,
+        loader: Loader,
         serving: Serving,
         watcher: Watcher,
         reporter: Reporter,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._device = device
-        self._root = root
         self._store = store
         self._bringer = bringer
+        self._loader = loader
         self._serving = serving
         self._watcher = watcher
         self._reporter = reporter
@@ -180,7 +180,7 @@ class Deployer:
         installed, record = self._bring(wanted, record, deadline)
         self._stop_if_left(deadline)
         self._tell(wanted, "canary", models=record.models)
-        deployed = prepare_models(wanted.settings, installed, self._device, self._root, log.info)
+        deployed = self._loader.prepare(wanted.settings, installed)
         record = self._prove(deployed, record, deadline)
         self._store.keep(record)
         self._activate(wanted, deployed, record, deadline)
@@ -222,7 +222,8 @@ class Deployer:
         for planned in deployed.planned():
             key = proof_key(planned)
             if key not in proved:
-                prove(planned, self._serving.before_last_frames(planned.settings), log.info)
+                since = self._serving.before_last_frames(planned.settings)
+                prove(planned, since, self._loader.isolator)
                 self._stop_if_left(deadline)
             keys.append(key)
         return replace(record, proved=tuple(keys))

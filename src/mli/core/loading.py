@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from mli.config.settings import DeploymentSettings, DeviceSettings
 from mli.core.deployed import Deployed, prepare_models
 from mli.core.deployment_store import DeploymentRecord
+from mli.core.isolation.isolator import Isolator
 from mli.core.root import Root
 from mli.core.wanted import Listener, Wanted
 from mli.errors import StopError, UsageError
 from mli.models.repository import Repository
+from mli.types import ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +22,8 @@ log = logging.getLogger(__name__)
 class Loader:
     """Loads from this device's own disk: it needs no network."""
 
-    def __init__(self, device: DeviceSettings, root: Root, repository: Repository) -> None:
+    def __init__(self, device: DeviceSettings, root: Root, repository: Repository, isolator: Isolator) -> None:
+        self.isolator = isolator
         self._device = device
         self._root = root
         self._repository = repository
@@ -75,4 +79,8 @@ class Loader:
             if name not in record.models:
                 raise StopError(f"the record of the deployment {record.identity[:12]} names no digest of {name}")
             installed[name] = self._repository.load(record.models[name].sha256)
-        return prepare_models(settings, installed, self._device, self._root, log.info)
+        return self.prepare(settings, installed)
+
+    def prepare(self, settings: DeploymentSettings, installed: Mapping[str, ModelSpec]) -> Deployed:
+        """See ``prepare_models``."""
+        return prepare_models(settings, installed, self._device, self._root, log.info, self.isolator)

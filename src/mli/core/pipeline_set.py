@@ -41,7 +41,7 @@ class PipelineSet:
         on_change: called when a pipeline changes its state.
         on_death: hears the pipeline and how its worker ended, where it should not have ended.
         forever: a broken pipeline is tried again now and then.
-        isolator: how workers are started; None without containers.
+        isolator: how workers are started.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class PipelineSet:
         *,
         on_record: Callable[[Record], None],
         on_change: Callable[[], None],
+        isolator: Isolator,
         on_death: Callable[[PipelineSupervisor, Death], None] = lambda *_: None,
         forever: bool = False,
-        isolator: Isolator | None = None,
     ) -> None:
         self._isolator = isolator
         self._outbound = outbound
