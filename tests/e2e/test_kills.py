@@ -129,7 +129,7 @@ def test_a_terminated_run_ends_in_order_and_goes_on_where_it_stopped(
     recording_broker: RecordingBrokerProcess, tmp_path: Path
 ) -> None:
     recording_broker.start()
-    run = KilledRun(tmp_path, recording_broker, 300)
+    run = KilledRun(tmp_path, recording_broker, IMAGES)
     process = run.start()
     try:
         wait_until(lambda: run.received() >= 40)
