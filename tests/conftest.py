@@ -3,9 +3,19 @@
 import signal
 
 from tests.fixtures.brokers import amqtt_broker, certificates, make_mosquitto, recording_broker
+from tests.fixtures.hostile_http import make_proxy, make_server
 from tests.fixtures.swift_server import own_swift, swift
 
-__all__ = ["amqtt_broker", "certificates", "make_mosquitto", "own_swift", "recording_broker", "swift"]
+__all__ = [
+    "amqtt_broker",
+    "certificates",
+    "make_mosquitto",
+    "make_proxy",
+    "make_server",
+    "own_swift",
+    "recording_broker",
+    "swift",
+]
 
 # A job in the background ignores Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

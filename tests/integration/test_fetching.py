@@ -187,6 +187,14 @@ def test_wrong_clock_is_named(swift: SwiftServer, tmp_path: Path) -> None:
     assert "NTP" in (failure(caught).remedy or "")
 
 
+def test_store_without_tls_is_told(swift: SwiftServer, tmp_path: Path) -> None:
+    with pytest.raises(RetryError, match="TLS connection") as caught:
+        fetcher(swift, endpoint=swift.endpoint.replace("http:", "https:")).fetch(
+            ModelSource("s3://models/k"), tmp_path
+        )
+    assert "is one of https" in (failure(caught).remedy or "")
+
+
 def test_the_caller_may_refuse_the_size(swift: SwiftServer, tmp_path: Path) -> None:
     source = ModelSource(swift.put("kept.zip", b"some bytes"))
 

@@ -50,7 +50,7 @@ class Patience:
 
     def pause_s(self, failures: int, wanted_s: float) -> float:
         """Seconds before the next attempt; ``wanted_s`` is what the other end asked for."""
-        full: float = min(self.longest_pause_s, self.first_pause_s * 2.0 ** (failures - 1))
+        full: float = min(self.longest_pause_s, self.first_pause_s * 2.0 ** max(0, failures - 1))
         return max(full * random.uniform(0.5, 1.0), min(wanted_s, self.longest_pause_s))
 
 
@@ -106,7 +106,7 @@ class Download:
             RefusedError: it is not there, too large, or another one than expected.
             StopError, FetchCancelled: see the remotes and ``Watch``.
         """
-        failures = 0
+        failures = changes = 0
         while True:
             farthest = self._farthest
             try:
@@ -114,13 +114,13 @@ class Download:
                     self._attempt()
                 return self._checked_digest()
             except _Changed as changed:
-                failures += 1
+                changes += 1
                 log.warning("%s: begun anew: %s", self._remote.shown, changed)
                 self._begin_anew()
-                if failures >= self._patience.attempts:
+                if changes >= self._patience.attempts:
                     raise self._never_the_same() from None
             except TransferError as error:
-                failures = 1 if self._farthest > farthest else failures + 1
+                failures = 0 if self._farthest > farthest else failures + 1
                 if failures >= self._patience.attempts:
                     error.got = f"{error.got}; {failures} attempts in a row brought nothing"
                     raise
@@ -228,15 +228,11 @@ class Download:
             )
 
     def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
+        try:
+            check_size(size, self._max_bytes, self._remote.shown)
+        except RefusedError:
             self._partial.discard()
-            raise RefusedError(
-                "The model archive is too large for this device.",
-                where=self._remote.shown,
-                expected=f"at most {self._max_bytes} bytes",
-                got=f"{size} bytes, or more",
-                remedy="make it smaller, or raise store.max_size of the device",
-            )
+            raise
 
     def _checked_digest(self) -> str:
         found = self._sha256()
@@ -256,7 +252,7 @@ class Download:
 
     def _begin_anew(self) -> None:
         self._partial.begin(Origin(None, None))
-        self.resumed_from_bytes, self._farthest, self._pieced = 0, 0, False
+        self.resumed_from_bytes, self._pieced = 0, False
 
     def _never_the_same(self) -> MliError:
         return TransferError(
@@ -265,6 +261,18 @@ class Download:
             expected="the same archive in every answer",
             got=f"{self._patience.attempts} different ones",
             remedy="check who writes to it, and whether several servers answer under one name",
+        )
+
+
+def check_size(size: int, max_bytes: int, shown: str) -> None:
+    """Raises RefusedError for an archive that is larger than the device takes."""
+    if size > max_bytes:
+        raise RefusedError(
+            "The model archive is too large for this device.",
+            where=shown,
+            expected=f"at most {max_bytes} bytes",
+            got=f"{size} bytes, or more",
+            remedy="make it smaller, or raise store.max_size of the device",
         )
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from mli.config.settings import AllowSettings, ModelSource, StoreSettings, TlsSettings
-from mli.errors import RefusedError, RetryError
+from mli.errors import MliError
 from mli.models.fetching.addresses import FileAddress, HttpsAddress, S3Address, parse_address
 from mli.models.fetching.credential_sources import choose
 from mli.models.fetching.credentials import CachedCredentials
-from mli.models.fetching.download import PATIENCE, Download, Patience, Progress, Remote, digest_refusal
+from mli.models.fetching.download import PATIENCE, Download, Patience, Progress, digest_refusal
 from mli.models.fetching.environment import read_environment
+from mli.models.fetching.in_place import hash_in_place, size_in_place
 from mli.models.fetching.network import Network
 from mli.models.fetching.partial import Partial
+from mli.models.fetching.probing import ProbeReport, look_at
 from mli.models.fetching.s3 import FIRST_REGION, S3Object
 from mli.models.fetching.url import shown_uri
-from mli.models.fetching.watch import Watch
+from mli.models.fetching.watch import FetchCancelled, Watch
 from mli.models.fetching.web import WebFile
-from mli.models.members import CHUNK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Fetcher:
         watch.check()
         expected = source.sha256.lower() if source.sha256 is not None else None
         if isinstance(address, FileAddress):
-            return self._take_in_place(address, expected, watch, progress, on_size)
+            return self._take_in_place(address.path, expected, watch, progress, on_size)
         remote = self._remote(address)
         with Partial(folder, source, watch) as partial:
             download = Download(
@@ -128,6 +128,59 @@ class Fetcher:
                 self._told(remote),
             )
 
+    def size_of(self, source: ModelSource, *, cancelled: Callable[[], bool] = lambda: False) -> int | None:
+        """Bytes of the archive, without fetching it; None where nobody says. One attempt.
+
+        Raises:
+            RetryError, RefusedError, StopError, FetchCancelled: as ``fetch``.
+        """
+        address = parse_address(source, self._allow)
+        if isinstance(address, FileAddress):
+            return size_in_place(address.path)
+        return look_at(self._remote(address), Watch(cancelled, shown_uri(source.uri))).size_bytes
+
+    def probe(self, source: ModelSource, *, cancelled: Callable[[], bool] = lambda: False) -> ProbeReport:
+        """Whether the archive could be fetched now, and how. One attempt; errors are in the report.
+
+        Raises:
+            FetchCancelled: alone.
+        """
+        shown = shown_uri(source.uri)
+        kind: Literal["file", "s3", "https"] = "file"
+        if source.uri.startswith(("s3://", "https://")):
+            kind = "s3" if source.uri.startswith("s3://") else "https"
+        report = ProbeReport(shown, kind)
+        try:
+            address = parse_address(source, self._allow)
+            if isinstance(address, FileAddress):
+                return replace(report, size_bytes=size_in_place(address.path))
+            remote = self._remote(address)
+            report = self._describe(report, remote)
+            seen = look_at(remote, Watch(cancelled, shown))
+        except FetchCancelled:
+            raise
+        except MliError as error:
+            return replace(report, error=error)
+        return replace(
+            self._describe(report, remote),
+            size_bytes=seen.size_bytes,
+            etag=seen.etag,
+            clock_ahead_s=seen.clock_ahead_s,
+        )
+
+    def _describe(self, report: ProbeReport, remote: S3Object | WebFile) -> ProbeReport:
+        """How the remote is asked, as far as it is known now."""
+        proxy = self._network.proxy_for(remote.url)
+        report = replace(report, host=remote.url.authority, proxy=proxy.shown if proxy else None)
+        if isinstance(remote, WebFile):
+            return report
+        return replace(
+            report,
+            credentials=self._chosen().told,
+            region_asked=report.region_asked or remote.region,
+            region=remote.region,
+        )
+
     def credentials_told(self) -> str:
         """Which credentials are used for S3; for status and messages.
 
@@ -143,69 +196,26 @@ class Fetcher:
             self._credentials = CachedCredentials(source)
         return self._credentials
 
-    def _remote(self, address: S3Address | HttpsAddress) -> Remote:
+    def _remote(self, address: S3Address | HttpsAddress) -> S3Object | WebFile:
         if isinstance(address, HttpsAddress):
             return WebFile(address.url, self._allow, self._network)
         region = address.region or self._store.region or self._environment.region or FIRST_REGION
         return S3Object(address, self._store, region, self._chosen(), self._network, self._now)
 
-    def _told(self, remote: Remote) -> str:
+    def _told(self, remote: S3Object | WebFile) -> str:
         if isinstance(remote, S3Object):
             return f"{remote.shown} at {remote.url.authority}, region {remote.region}, {self._chosen().told}"
         return remote.shown
 
     def _take_in_place(
         self,
-        address: FileAddress,
+        path: Path,
         expected: str | None,
         watch: Watch,
         progress: Progress,
         on_size: Callable[[int], None] | None,
     ) -> Fetched:
-        path, digest, done = address.path, hashlib.sha256(), 0
-        buffer = memoryview(bytearray(CHUNK_BYTES))
-        try:
-            # O_NONBLOCK: opening a named pipe must not wait for a writer.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            raise _no_file(path, error.strerror) from error
-        with open(descriptor, "rb", buffering=0) as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise _no_file(path, "it is not a file")
-            if found.st_size > self._store.max_bytes:
-                raise RefusedError(
-                    "The model archive is too large for this device.",
-                    where=str(path),
-                    expected=f"at most {self._store.max_bytes} bytes",
-                    got=f"{found.st_size} bytes",
-                    remedy="make it smaller, or raise store.max_size of the device",
-                )
-            if on_size is not None:
-                on_size(found.st_size)
-            try:
-                while count := file.readinto(buffer):
-                    watch.check()
-                    digest.update(buffer[:count])
-                    done += count
-                    progress(done, found.st_size)
-            except OSError as error:
-                raise RetryError(
-                    "The model archive cannot be read.",
-                    where=str(path),
-                    got=error.strerror,
-                    remedy="check the disk",
-                ) from error
-        if expected is not None and digest.hexdigest() != expected:
-            raise digest_refusal(str(path), expected, digest.hexdigest())
-        return Fetched(path, digest.hexdigest(), done, None, 0, str(path))
-
-
-def _no_file(path: Path, found: str | None) -> RefusedError:
-    return RefusedError(
-        "There is no model archive at this path.",
-        where=str(path),
-        expected="a readable file",
-        got=found,
-        remedy="check the path, and that the core's user may read it",
-    )
+        sha256, found = hash_in_place(path, self._store.max_bytes, watch, progress, on_size)
+        if expected is not None and sha256 != expected:
+            raise digest_refusal(str(path), expected, sha256)
+        return Fetched(path, sha256, found.st_size, None, 0, str(path))

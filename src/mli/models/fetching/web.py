@@ -25,7 +25,7 @@ class WebFile:
 
     def __init__(self, url: Url, allow: AllowSettings | None, network: Network) -> None:
         self.shown = url.shown
-        self._url = url
+        self.url = url
         self._allow = allow
         self._network = network
 
@@ -37,7 +37,7 @@ class WebFile:
             RefusedError: it is not there, not for this device, or behind a host that is not allowed.
             StopError: see ``exchange``.
         """
-        url = self._url
+        url = self.url
         for _ in range(MOST_REDIRECTS + 1):
             answer = self._network.ask_store(url, headers, watch)
             if answer.status in _USABLE:
@@ -67,7 +67,7 @@ class WebFile:
                 got=f"{error}: {shown_uri(location or '')}".rstrip(": "),
                 remedy="give an https address that the archive itself is at",
             ) from error
-        if following.host != self._url.host:
+        if following.host != self.url.host:
             check_host(following, self._allow, self.shown, redirected_from=url.authority)
         return following
 
