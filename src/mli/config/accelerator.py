@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from mli.config.fields import THING
+from mli.config.paths import Problems
 from mli.config.yaml_places import Location, read_bounded
 from mli.errors import UsageError
 
@@ -24,6 +25,7 @@ ALPN_PORT, _DEFAULT_PORT = 443, 8883
 _GREENGRASS = Path("/greengrass")
 _CERTIFICATE = "IoTCertificate"
 _THING_ARN = re.compile(r"arn:[^:]+:iot:[^:]*:[^:]*:thing/(.+)")
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 _FILES = {
     "ca": (("crypto", "caPath"), "caPath"),
     "certificate": (("crypto", "principals", _CERTIFICATE, "certificatePath"), "certPath"),
@@ -40,13 +42,13 @@ class AcceleratorConfig:
         name: of the file, for errors.
         section: the keys of ``device.yaml`` that it stands for.
         origins: where in the file each of them stands, as a JSON path.
-        problems: JSON path, and what is wrong there.
+        problems: what is wrong with it, at the keys of ``device.yaml``.
     """
 
     name: str
     section: dict[str, Any] = field(default_factory=lambda: {"mqtt": {"tls": {}}})
     origins: dict[Location, str] = field(default_factory=dict)
-    problems: list[tuple[str, str]] = field(default_factory=list)
+    problems: Problems = field(default_factory=list)
 
 
 def read_accelerator(root: Path) -> AcceleratorConfig | None:
@@ -82,34 +84,34 @@ def read_accelerator(root: Path) -> AcceleratorConfig | None:
 
 
 def _thing(value: dict[str, Any], config: AcceleratorConfig) -> None:
-    place = "coreThing.thingArn"
+    here: Location = ("thing",)
+    config.origins[here] = "coreThing.thingArn"
     arn = value["coreThing"].get("thingArn")
-    config.origins[("thing",)] = place
     match = _THING_ARN.fullmatch(arn) if isinstance(arn, str) else None
     if match is None or re.search(THING, match[1]) is None:
-        config.problems.append((place, f"expected arn:aws:iot:REGION:ACCOUNT:thing/NAME, {_found(arn)}"))
-        return
-    config.section["thing"] = match[1]
+        config.problems.append((here, f"expected arn:aws:iot:REGION:ACCOUNT:thing/NAME, {_found(arn)}"))
+    else:
+        config.section["thing"] = match[1]
 
 
 def _broker(value: dict[str, Any], config: AcceleratorConfig) -> None:
     core, mqtt = value["coreThing"], config.section["mqtt"]
-    host = core.get("iotHost")
-    if not isinstance(host, str) or not re.fullmatch(r"[A-Za-z0-9._:-]+", host):
-        config.problems.append(
-            ("coreThing.iotHost", f"expected the endpoint, PREFIX-ats.iot.REGION.amazonaws.com, {_found(host)}")
-        )
-    else:
-        mqtt["host"] = host
-    port = core.get("iotMqttPort", _DEFAULT_PORT)
-    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
-        config.problems.append(("coreThing.iotMqttPort", f"expected 443 or 8883, {_found(port)}"))
-    else:
-        mqtt["port"] = port
-    if "keepAlive" in core:
-        mqtt["keepalive"] = core["keepAlive"]
     for key, name in (("host", "iotHost"), ("port", "iotMqttPort"), ("keepalive", "keepAlive")):
         config.origins[("mqtt", key)] = f"coreThing.{name}"
+    host = core.get("iotHost")
+    if isinstance(host, str) and _HOST.fullmatch(host):
+        mqtt["host"] = host
+    else:
+        config.problems.append(
+            (("mqtt", "host"), f"expected the endpoint, PREFIX-ats.iot.REGION.amazonaws.com, {_found(host)}")
+        )
+    port = core.get("iotMqttPort", _DEFAULT_PORT)
+    if isinstance(port, int) and not isinstance(port, bool) and 1 <= port <= 65535:
+        mqtt["port"] = port
+    else:
+        config.problems.append((("mqtt", "port"), f"expected 443 or 8883, {_found(port)}"))
+    if "keepAlive" in core:
+        mqtt["keepalive"] = core["keepAlive"]
 
 
 def _file(
@@ -118,17 +120,18 @@ def _file(
     written: Any = value
     for part in place:
         written = written.get(part) if isinstance(written, dict) else None
-    where = ".".join(place)
+    here: Location = ("mqtt", "tls", key)
+    config.origins[here] = ".".join(place)
     folder = root
     if written is None and old in value["coreThing"]:
-        written, where, folder = value["coreThing"][old], f"coreThing.{old}", root / "certs"
-    config.origins[("mqtt", "tls", key)] = where
+        written, folder = value["coreThing"][old], root / "certs"
+        config.origins[here] = f"coreThing.{old}"
     if not isinstance(written, str) or not written:
-        config.problems.append((where, f"expected a file:// URI of a PEM file, {_found(written)}"))
+        config.problems.append((here, f"expected a file:// URI of a PEM file, {_found(written)}"))
         return
     if written.startswith("pkcs11:"):
         config.problems.append(
-            (where, "keys in a hardware module (pkcs11:) cannot be used; expected a file:// URI of a PEM file")
+            (here, "keys in a hardware module (pkcs11:) cannot be used; expected a file:// URI of a PEM file")
         )
         return
     path = Path(unquote(written.removeprefix("file://")) if written.startswith("file://") else written)

@@ -13,7 +13,7 @@ from mli.config.accelerator import ALPN, ALPN_PORT, CONFIG, AcceleratorConfig, r
 from mli.config.build_device import build_device
 from mli.config.paths import Problems
 from mli.config.problems import problems_of
-from mli.config.refusals import Told, place_of, refusal_of
+from mli.config.refusals import place_of, refusal_of
 from mli.config.schema import DeviceFile
 from mli.config.settings import DeviceSettings
 from mli.config.short_form import expand_device
@@ -103,14 +103,13 @@ class _Reading:
     def folder(self) -> DeviceFolder:
         """Raises: UsageError."""
         value = self._merged()
-        told = self._accelerator_told()
+        told = [item for item in self._accelerator.problems if item[0] in self._origins] if self._accelerator else []
         problems: Problems = list(self._expansion.problems)
         try:
             file = DeviceFile.model_validate(value)
         except pydantic.ValidationError as error:
             problems += problems_of(error, self._placed.value, DeviceFile)
-            # What config.json says wrongly is told already; here it would be told as missing.
-            raise self._refusal(told, [item for item in problems if not self._is_told(item, told)]) from error
+            raise self._refusal(told, problems) from error
         settings = build_device(file, self._root, self._root, problems)
         if Path(settings.root).resolve() != self._root.resolve():
             problems.append(
@@ -156,25 +155,13 @@ class _Reading:
         for known in [item for item in self._origins if item[: len(location)] == location]:
             del self._origins[known]
 
-    def _accelerator_told(self) -> list[Told]:
-        if self._accelerator is None:
-            return []
-        counting = set(self._origins.values())
-        known = set(self._accelerator.origins.values())
-        return [
-            (0, f"{self._accelerator.name}: {place}", text)
-            for place, text in self._accelerator.problems
-            if place in counting or place not in known
-        ]
-
-    def _is_told(self, problem: tuple[Location, str], told: list[Told]) -> bool:
-        _, place = self._place(problem[0])
-        return any(place == item[1] for item in told)
-
-    def _refusal(self, told: list[Told], problems: Problems) -> UsageError:
-        return refusal_of(self._name, [*told, *((*self._place(location), text) for location, text in problems)])
+    def _refusal(self, told: Problems, problems: Problems) -> UsageError:
+        """Of config.json first; what it says wrongly is not told a second time, as missing."""
+        known = {location[:length] for location, _ in told for length in range(len(location) + 1)}
+        every = told + [item for item in problems if item[0] not in known]
+        return refusal_of(self._name, [(*self._place(location), text) for location, text in every])
 
     def _place(self, location: Location) -> tuple[int, str]:
-        if self._accelerator is not None and location in self._origins and location not in self._placed.lines:
+        if self._accelerator is not None and location in self._origins:
             return 0, f"{self._accelerator.name}: {self._origins[location]}"
         return place_of(self._placed, self._expansion, location)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from mli.config.pem import normal_public_key
 from mli.config.units import parse_duration, parse_pixels, parse_size
-from mli.config.uris import check_endpoint, check_model_uri
+from mli.config.uris import check_authority, check_endpoint, check_host_pattern, check_model_uri
 
 NAME = r"^[A-Za-z0-9_-]{1,64}$"
 THING = r"^[A-Za-z0-9:_-]{1,128}$"
@@ -18,7 +17,6 @@ REGION = r"^[a-z0-9-]{1,64}$"
 ROLE_ALIAS = r"^[A-Za-z0-9_=,@-]{1,128}$"
 TOPIC_BYTES = 256
 MAX_KEYS = 64
-_HOST = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9._-]{0,252}[a-z0-9_])?|[0-9a-f:.]{2,45}")
 
 
 def _topic(value: str) -> str:
@@ -61,13 +59,6 @@ def _listed(value: object) -> object:
 def _one_or_list(min_items: int = 0) -> dict[str, Any]:
     """JSON Schema of a text, or a list of them."""
     return {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": min_items}]}
-
-
-def _host(value: str) -> str:
-    host = value.lower()
-    if not _HOST.fullmatch(host):
-        raise ValueError(f"expected a host name such as models.example.org, or *.example.org, found {value!r}")
-    return host
 
 
 Duration = Annotated[
@@ -114,7 +105,8 @@ PathText = Annotated[str, AfterValidator(_path_text)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ModelUri = Annotated[str, Field(min_length=1), AfterValidator(_path_text), AfterValidator(check_model_uri)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
-Host = Annotated[str, AfterValidator(_host)]
+Host = Annotated[str, AfterValidator(check_host_pattern)]
+Authority = Annotated[str, AfterValidator(check_authority)]
 Region = Annotated[str, Field(pattern=REGION)]
 RoleAlias = Annotated[str, Field(pattern=ROLE_ALIAS)]
 PublicKey = Annotated[str, AfterValidator(normal_public_key)]

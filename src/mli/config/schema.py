@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mli.config.fields import (
     Argument,
+    Authority,
     Channels,
     Confidence,
     Duration,
@@ -247,7 +248,9 @@ class StoreFile(Section):
         str | None, Field(min_length=1, description="secret:NAME reads ROOT/secrets/NAME")
     ] = None
     role_alias: Annotated[RoleAlias | None, Field(description="of the AWS IoT credentials provider")] = None
-    credentials_endpoint: Annotated[Host | None, Field(description="host of the AWS IoT credentials provider")] = None
+    credentials_endpoint: Annotated[
+        Authority | None, Field(description="host of the AWS IoT credentials provider")
+    ] = None
     ca: Annotated[PathText | None, Field(description="PEM file to trust instead of the system's certificates")] = None
     proxy: Annotated[str | None, Field(min_length=1, description="URL of an HTTP proxy, or secret:NAME")] = None
     connect_timeout: Positive = 10.0

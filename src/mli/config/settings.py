@@ -222,7 +222,7 @@ class StoreSettings:
     region: str | None = None
     credentials: CredentialsKind = "auto"
     profile: str | None = None
-    access_key_id: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
     secret_access_key: str | None = field(default=None, repr=False)
     role_alias: str | None = None
     credentials_endpoint: str | None = None

@@ -10,7 +10,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from mli.config.broker_url import redact_url
 
 MODEL_FORMS = "a path, file:///PATH, s3://BUCKET/KEY or https://HOST/PATH"
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?")
 _MAX_KEY_BYTES = 1024
 _ARN = "arn:aws:s3:::"
 
@@ -34,6 +35,8 @@ def check_model_uri(text: str) -> str:
         parts = _split(text)
         if parts.path in ("", "/") or parts.fragment:
             raise ValueError(f"expected https://HOST/PATH of an archive, found {shown_uri(text)!r}")
+        if parts.username is not None:
+            raise ValueError(f"expected https://HOST/PATH without user and password, found {shown_uri(text)!r}")
     elif scheme == "http":
         raise ValueError(
             "http:// is not taken: whoever is on the way could read the archive or change it; use https://, or s3:// "
@@ -71,12 +74,37 @@ def check_proxy(text: str) -> str:
         ValueError: it is none; its text, which may hold a password, is not repeated.
     """
     expected = "expected http://[user:password@]HOST:PORT of a proxy"
-    if not text.startswith(("http://", "https://")):
+    if not text.startswith("http://"):
         raise ValueError(f"{expected}, found something else (not shown)")
     parts = _split(text)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{expected}, with nothing after the port")
     return text
+
+
+def check_host_pattern(text: str) -> str:
+    """A host name or address in lower case, or ``*.`` and a name.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host = text.lower().rstrip(".")
+    if _HOST.fullmatch(host) or _is_address(host):
+        return host
+    raise ValueError(f"expected a host such as models.example.org, or *.example.org, found {shown_uri(text)!r}")
+
+
+def check_authority(text: str) -> str:
+    """``HOST`` or ``HOST:PORT``, also where it was given as an ``https://`` URL.
+
+    Raises:
+        ValueError: it is none.
+    """
+    authority = text.removeprefix("https://").rstrip("/")
+    parts = _split(f"https://{authority}")
+    if parts.netloc != authority or parts.username is not None:
+        raise ValueError(f"expected HOST or HOST:PORT, found {shown_uri(text)!r}")
+    return authority
 
 
 def file_path(uri: str) -> Path:
@@ -96,17 +124,13 @@ def file_path(uri: str) -> Path:
 
 def host_of(uri: str) -> str | None:
     """The host of an ``https://`` or ``http://`` address, in lower case; None for any other."""
-    return urlsplit(uri).hostname if uri.startswith(("https://", "http://")) else None
+    host = urlsplit(uri).hostname if uri.startswith(("https://", "http://")) else None
+    return None if host is None else host.rstrip(".")
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host can only be this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def shown_uri(text: str) -> str:
@@ -129,13 +153,21 @@ def _check_s3(text: str, rest: str) -> None:
         raise ValueError(
             f"expected s3://BUCKET/KEY, found {shown_uri(text)!r}; access keys stand in the device's `store`"
         )
-    if not _BUCKET.fullmatch(bucket):
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         raise ValueError(
             f"expected s3://BUCKET/KEY with a bucket of 3 to 255 letters, digits, '.', '_', '-', "
             f"found {shown_uri(text)!r}"
         )
     if not key or key.endswith("/") or len(key.encode()) > _MAX_KEY_BYTES or _has_control(key):
         raise ValueError(f"expected s3://BUCKET/KEY with the key of one archive, found {shown_uri(text)!r}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(text: str) -> SplitResult:
