@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 
 import psutil
 
 from mli.core.doctor.finding import Verdict, fail, ok, skipped, warn
 from mli.core.doctor.patient import Patient
+from mli.core.doctor.records import read_pointer
 from mli.core.log_reading import LogReader
 
 MEBIBYTE = 1024 * 1024
@@ -16,7 +18,10 @@ _SYSTEM_BYTES = 256 * MEBIBYTE
 """For the system, the core and what else runs."""
 _RECORDS_READ = 2000
 _RAISE_LIMIT = "set `limits: {memory: …}` of that pipeline higher, or take a smaller model"
-_OUT_OF_MEMORY = re.compile(r"used more memory than its pipeline allows|out of memory|no memory left")
+_OUT_OF_MEMORY = re.compile(
+    r"more memory than (?:its pipeline|it is allow)|had no memory left|for want of memory|bad_alloc"
+)
+_RECENT_S = 7 * 24 * 3600.0
 
 
 def check_isolation(patient: Patient) -> Verdict:
@@ -66,16 +71,29 @@ def check_memory_ends(patient: Patient) -> Verdict:
 
     with LogReader(path) as reader:
         records = list(records_of(reader.last(_RECORDS_READ)))
-    ends = [body for body in map(as_object, records) if _OUT_OF_MEMORY.search(str(body.get("message")))]
+    since = max(patient.now() - _RECENT_S, float(read_pointer(patient.root).get("activated_at") or 0.0))
+    ends = [
+        body
+        for body in map(as_object, records)
+        if _OUT_OF_MEMORY.search(f"{body.get('message')} {(body.get('error') or {}).get('what')}")
+        and _seconds(body.get("time")) >= since
+    ]
     if not ends:
-        return ok("no worker ended for want of memory, as far back as the log goes")
+        return ok("no worker ended for want of memory, as far as the log goes back for the present deployment")
     last = ends[-1]
     error = last.get("error") or {}
-    numbers = "; ".join(
-        f"{name} {error[key]}" for name, key in (("used", "got"), ("allowed", "expected")) if key in error
-    )
-    told = f"{len(ends)} time(s), last at {last.get('time', 'an unknown time')}: {last['message']}"
-    return fail(f"{told} ({numbers})" if numbers else told, error.get("remedy") or _RAISE_LIMIT)
+    numbers = [f"{name} {error[key]}" for name, key in (("used", "got"), ("allowed", "expected")) if key in error]
+    told = f"{len(ends)} time(s), last at {last.get('time')}: {last['message']}"
+    detail = f"{told} ({'; '.join(numbers)})" if numbers else told
+    return fail(detail, error.get("remedy") or _RAISE_LIMIT)
+
+
+def _seconds(text: object) -> float:
+    """Unix seconds of a log's time."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _told_again(text: str) -> Verdict:

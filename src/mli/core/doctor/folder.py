@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,7 @@ def check_certificate(patient: Patient) -> Verdict:
     assert broker.tls.private_key_path is not None
     now = datetime.fromtimestamp(patient.now(), UTC)
     paths = Path(broker.tls.certificate_path), Path(broker.tls.private_key_path)
-    return _judged(check_identity(*paths, now), "its key belongs to it", "make a new one")
+    return _judged(check_identity(*paths, now), "its key belongs to it")
 
 
 def check_authority(patient: Patient) -> Verdict:
@@ -91,16 +92,16 @@ def check_authority(patient: Patient) -> Verdict:
     from mli.core.certificates import check_authorities
 
     now = datetime.fromtimestamp(patient.now(), UTC)
-    return _judged(check_authorities(Path(broker.tls.ca_path), now), "may sign others", "get the broker's authority")
+    return _judged(check_authorities(Path(broker.tls.ca_path), now), "may sign others")
 
 
-def _judged(findings: Findings, good: str, remedy: str) -> Verdict:
+def _judged(findings: Findings, good: str) -> Verdict:
     if findings.problems:
-        verdict = of_error(findings.problems[0], remedy)
+        verdict = of_error(findings.problems[0], "put the right file in its place")
         more = len(findings.problems) - 1
-        return verdict if not more else fail(f"{verdict.detail} (and {more} more)", verdict.remedy or remedy)
+        return verdict if not more else replace(verdict, detail=f"{verdict.detail} (and {more} more)")
     if findings.cautions:
-        return warn("; ".join(findings.cautions), remedy)
+        return warn("; ".join(findings.cautions), "replace it before that matters")
     first = findings.facts[0]
     return ok(f"{first.subject}, until {first.not_after:%Y-%m-%d}, {good}")
 

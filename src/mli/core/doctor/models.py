@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from mli.models.fetching.probing import ProbeReport
 
 _IMPORT_WAIT_S = 30.0
-_LOAD = "import sys, importlib; print(getattr(importlib.import_module(sys.argv[1]), '__version__', ''))"
+_LOAD = """
+import importlib, sys
+importlib.import_module(sys.argv[1])
+print(getattr(sys.modules[sys.argv[2]], "__version__", ""))
+"""
+_LOADED_BY = {"onnxruntime": "mli.pipeline.estimators.onnx", "litert": "mli.pipeline.estimators.tflite"}
+"""What a worker imports to load a model with a backend."""
 _IMAGES = Backend("OpenCV", "cv2", (), "pip install opencv-python-headless")
 _LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
 _SYMBOL = re.compile(r"version `(GLIBC\w*_[\d.]+)' not found")
@@ -93,13 +99,13 @@ def _found_text(name: str, report: ProbeReport) -> str:
 def check_backends(patient: Patient) -> Verdict:
     """The runtimes can be loaded, each in a process of its own: a library of the system may be missing."""
     formats = formats_needed(patient)
-    version, problem = load(_IMAGES.module)
+    version, problem = load(_IMAGES)
     if problem is not None:
         return _cannot_load(_IMAGES, "every pipeline needs", problem)
     told, missing = [f"OpenCV {version}"], []
     for backend in BACKENDS:
         needed = set(backend.formats) & formats
-        version, problem = load(backend.module)
+        version, problem = load(backend)
         if problem is None:
             told.append(f"{backend.name} {version}")
         elif needed:
@@ -122,15 +128,16 @@ def formats_needed(patient: Patient) -> set[str]:
     return found
 
 
-def load(module: str) -> tuple[str | None, str | None]:
-    """Import a module in a process of its own, as a worker would.
+def load(backend: Backend) -> tuple[str | None, str | None]:
+    """Import what a worker would, in a process of its own.
 
     Returns:
-        Its version, and what went wrong; one of them is None.
+        The backend's version, and what went wrong; one of them is None.
     """
+    module = _LOADED_BY.get(backend.name, backend.module)
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _LOAD, module],
+            [sys.executable, "-P", "-c", _LOAD, module, backend.module],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
