@@ -23,9 +23,9 @@ def answers(session: RemoteSession, count: int) -> dict[str, Published]:
     got: dict[str, Published] = {}
 
     def all_there() -> bool:
-        event = session.take(0.1)
-        if isinstance(event, Published):
-            got[event.topic] = event
+        while len(got) < count and (event := session.take(0.1)) is not None:
+            if isinstance(event, Published):
+                got[event.topic] = event
         return len(got) == count
 
     wait_until(all_there, f"{count} answers")
@@ -37,9 +37,9 @@ def heard(session: RemoteSession, count: int) -> list[Received]:
     got: list[Received] = []
 
     def all_there() -> bool:
-        event = session.take(0.1)
-        if isinstance(event, Received):
-            got.append(event)
+        while len(got) < count and (event := session.take(0.1)) is not None:
+            if isinstance(event, Received):
+                got.append(event)
         return len(got) == count
 
     wait_until(all_there, f"{count} messages")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mli.config.settings import MqttSettings
-from mli.delivery.sinks.mqtt_allowance import Allowance
-from mli.delivery.sinks.mqtt_connection import End, MqttConnection, Protocol, Will
-from mli.delivery.sinks.mqtt_options import tls_context
+from mli.delivery.sinks.mqtt_allowance import RETRY_MIN_S, Allowance
+from mli.delivery.sinks.mqtt_connection import End, EndKind, MqttConnection, Protocol, Will
+from mli.delivery.sinks.mqtt_handshake import Handshake
+from mli.delivery.sinks.mqtt_options import TWIN_REMEDY, tls_context
 from mli.delivery.sinks.mqtt_side_traffic import Incoming, SideTraffic
 from mli.delivery.sinks.sink import SinkListener, SinkStatus
 from mli.delivery.spool_schema import SinkKind, SpooledMessage
@@ -24,9 +25,8 @@ log = logging.getLogger(__name__)
 
 GOOD_AFTER_S = 10.0  # a connection that lived so long, or carried a message, was a good one
 EXPLAINED = frozenset({136, 137, 139, 141, 142, 156, 157, 159})  # reasons that no request of ours has brought about
-SHORT_LIVES = 3  # in a row: then it is no accident
+SHORT_LIVES = 3  # in a row, twice as many where each carried a message: then it is no accident
 JOIN_S = 2.0
-FIRST_ANSWER_S = 3.0  # the first CONNECT: some brokers that do not know MQTT 5 wait for more bytes of it
 
 
 class MqttSink:
@@ -38,6 +38,7 @@ class MqttSink:
         topics: subscribed to with QoS 1 at each connect; a refusal does not keep messages from being published.
         on_message: called with what comes, from the connection's thread; must not block.
         will: published by the broker when the connection ends otherwise than by ``close``.
+        retry_denied_s: what costs the connection is left out for so long, then for twice as long, up to 6 hours.
         reconnect_min_s, reconnect_max_s: the pause before connecting again doubles between them, with jitter.
         ack_timeout_s: a broker that answers pings but not a publish for so long is connected to anew.
     """
@@ -52,6 +53,7 @@ class MqttSink:
         topics: Sequence[str] = (),
         on_message: Callable[[Incoming], None] | None = None,
         will: Will | None = None,
+        retry_denied_s: float = RETRY_MIN_S,
     ) -> None:
         self._settings = settings
         self._min_s, self._max_s = reconnect_min_s, reconnect_max_s
@@ -63,14 +65,14 @@ class MqttSink:
         self._tls: ssl.SSLContext | None = None
         self._attempt: MqttConnection | None = None  # being made or in use
         self._connection: MqttConnection | None = None  # accepted by the broker
-        self._decided: Protocol | None = None if settings.protocol == "auto" else settings.protocol
         self._used: Protocol | None = None
         self._last_error: str | None = None
         self._said: str | None = None
-        self._short_lives = 0
-        self._is_first = True
-        self._will = will
-        self._side = SideTraffic(topics, on_message, self._released, Allowance())
+        self._short_lives = 0.0
+        self._suspect: str | None = None  # what was unanswered when the last connection ended
+        self._allowance = Allowance(retry_min_s=retry_denied_s)
+        self._side = SideTraffic(topics, on_message, self._released, self._allowance)
+        self._handshake = Handshake(settings, will, self._allowance, self._probe)
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     @property
@@ -137,7 +139,7 @@ class MqttSink:
             last_error=self._last_error,
             subscribed=self._side.subscribed,
             endpoint=endpoint(self._settings),
-            left_out=self._side.left_out(),
+            left_out=self._allowance.left_out,
         )
 
     # --- the thread ----------------------------------------------------------------------------------------
@@ -145,9 +147,8 @@ class MqttSink:
     def _run(self) -> None:
         try:
             while not self._closing.is_set():
-                protocol = self._decided or "5"
-                end = self._connect(protocol)
-                if end.kind != "closed" and not self._learns(protocol, end):
+                end = self._connect()
+                if end.kind != "closed" and not self._handshake.learns(end):
                     self._pause(end)
         except Exception as error:  # the thread's edge: the core must hear of it
             log.critical("The MQTT connection's thread ended: %s", error, exc_info=error)
@@ -155,23 +156,19 @@ class MqttSink:
             if self._listener:
                 self._listener.failed(_unexpected(error))
 
-    def _connect(self, protocol: Protocol) -> End:
+    def _connect(self) -> End:
         assert self._listener is not None
         connection = MqttConnection(
-            *(self._settings, protocol, self._tls, self._listener, self._accepted, self._ack_timeout_s),
+            *(self._settings, self._handshake.protocol, self._tls, self._listener, self._accepted),
+            ack_timeout_s=self._ack_timeout_s,
             side=self._side,
-            will=self._will,
-            answer_s=FIRST_ANSWER_S if self._is_first and self._decided is None else None,
+            will=self._handshake.next_will(),
+            answer_s=self._handshake.next_answer_s(),
         )
-        self._is_first = False
-        with self._lock:
-            self._attempt = connection
-        if self._closing.is_set():
-            return End("closed")
-        end = connection.run()
+        end = self._serve(connection)
         was_connected = self._connection is not None
         self._connection = None  # before the listener hears of it: it must see an empty window
-        self._side.end(end.kind == "lost" and end.code not in EXPLAINED)
+        self._suspect = self._side.end(end.kind == "lost" and end.code not in EXPLAINED)
         if end.kind != "closed":
             end = self._explain(end)
             self._last_error = end.reason
@@ -179,20 +176,41 @@ class MqttSink:
                 self._listener.disconnected(end.reason)
         return end
 
+    def _serve(self, connection: MqttConnection) -> End:
+        with self._lock:
+            self._attempt = connection
+        return End("closed") if self._closing.is_set() else connection.run()
+
+    def _probe(self, protocol: Protocol) -> EndKind:
+        """Connect and leave at once, telling nobody; ``closed`` means that the broker accepted."""
+        assert self._listener is not None
+        connection = MqttConnection(
+            *(self._settings, protocol, self._tls, self._listener, MqttConnection.close),
+            ack_timeout_s=self._ack_timeout_s,
+        )
+        end = self._serve(connection)
+        return "failed" if self._closing.is_set() else end.kind
+
     def _explain(self, end: End) -> End:
         """Many brokers do not say why they close a connection that a twin's has replaced."""
-        if end.kind != "lost" or end.answered or end.seconds >= GOOD_AFTER_S:
-            self._short_lives = 0
+        if self._suspect is not None:
+            return replace(end, reason=f"{end.reason} (right after this was sent: {self._suspect})")
+        if end.kind != "lost" or end.seconds >= GOOD_AFTER_S:
+            self._short_lives = 0.0
             return end
-        self._short_lives += 1
-        if self._short_lives < SHORT_LIVES or not self._settings.client_id:
+        self._short_lives += 0.5 if end.answered else 1
+        if self._short_lives < SHORT_LIVES or not self._settings.client_id or end.code is not None:
             return end
-        hint = f"; does another client use the id {self._settings.client_id!r}? Then each ends the other's connection"
+        hint = (
+            f"; does another client use the id {self._settings.client_id!r}? Then each ends the other's connection: "
+            f"{TWIN_REMEDY}"
+        )
         return replace(end, reason=end.reason + hint)
 
     def _accepted(self, connection: MqttConnection) -> None:
         assert self._listener is not None
-        self._decided = self._used = connection.protocol
+        self._used = connection.protocol
+        self._handshake.accepted(connection.protocol)
         self._connection = connection
         self._last_error = None
         self._said = None
@@ -205,46 +223,6 @@ class MqttSink:
         assert self._listener is not None
         self._listener.connected()
 
-    def _learns(self, protocol: Protocol, end: End) -> bool:
-        """Whether the end tells which protocol the broker speaks, so that it is tried at once."""
-        if self._settings.protocol != "auto" or protocol != "5":
-            return False
-        if end.kind == "unsupported":
-            self._fall_back(end.reason)
-            return True
-        if end.kind == "mute" and self._decided is None and self._probe("5") == "unsupported":
-            self._fall_back(f"{self._settings.host}:{self._settings.port}: the broker does not speak MQTT 5")
-            return True
-        if end.kind == "silent" and self._decided is None and self._speaks_only_311():
-            self._fall_back(f"{end.reason}, twice, and accepted MQTT 3.1.1 in between")
-            return True
-        return False
-
-    def _speaks_only_311(self) -> bool:
-        """Some old brokers close the connection on a version that they do not know, just as a dying one does.
-
-        Only where 3.1.1 is accepted, and 5 then closed in silence once more, is it the version.
-        """
-        return self._probe("3.1.1") == "closed" and self._probe("5") == "silent"
-
-    def _probe(self, protocol: Protocol) -> str:
-        """Connect and leave at once, telling nobody; ``closed`` means that the broker accepted."""
-        assert self._listener is not None
-        connection = MqttConnection(
-            self._settings, protocol, self._tls, self._listener, MqttConnection.close, self._ack_timeout_s
-        )
-        with self._lock:
-            self._attempt = connection
-        return "failed" if self._closing.is_set() else connection.run().kind
-
-    def _fall_back(self, why: str) -> None:
-        self._decided = "3.1.1"
-        log.warning(
-            "%s: MQTT 3.1.1 is used from now on. With it a publish that the broker's access list denies is "
-            "acknowledged like any other: such a loss cannot be seen from here.",
-            why,
-        )
-
     def _pause(self, end: End) -> None:
         if end.answered or end.seconds >= GOOD_AFTER_S:
             self._pause_s = self._min_s
@@ -252,6 +230,9 @@ class MqttSink:
         if end.reason != self._said:
             self._said = end.reason
             log.warning("%s. Predictions are kept; connecting is tried again for ever.", end.reason)
+        if self._suspect is not None:  # it is found out soon, or left out; some brokers allow one CONNECT a second
+            self._closing.wait(2 * self._min_s)
+            return
         self._closing.wait(self._pause_s * random.uniform(0.5, 1.0))
         self._pause_s = min(self._max_s, self._pause_s * 2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,13 +35,13 @@ class Request:
 @dataclass(slots=True)
 class _LeftOut:
     why: str
-    answered: bool
+    is_costly: bool  # each try costs a connection
     until: float
     pause_s: float
 
 
 class Allowance:
-    """Not thread-safe: its owner calls it under one lock.
+    """Thread-safe.
 
     AWS IoT Core, for one, closes the connection on a subscription, publish or retained publish that the policy does
     not allow. So what was unanswered when a connection ended is a suspect. The next time it is tried alone, and
@@ -49,6 +50,7 @@ class Allowance:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, retry_min_s: float = RETRY_MIN_S) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self._retry_min_s = retry_min_s
         self._drops: dict[str, int] = {}  # suspect → connections that ended while it alone was unanswered
         self._good: set[str] = set()
@@ -58,51 +60,64 @@ class Allowance:
     @property
     def left_out(self) -> tuple[str, ...]:
         """What is not allowed, and why, for a person."""
-        return tuple(f"{name}: {one.why}" for name, one in self._left_out.items())
+        with self._lock:
+            return tuple(f"{name}: {one.why}" for name, one in self._left_out.items())
 
     def new_connection(self) -> None:
         """What was refused with an answer is tried at each connection: an answer costs nothing."""
-        for one in self._left_out.values():
-            if one.answered:
-                one.until = 0.0
+        with self._lock:
+            for one in self._left_out.values():
+                if not one.is_costly:
+                    one.until = 0.0
+
+    def is_left_out(self, name: str) -> bool:
+        """Whether the broker did not allow it when it was last tried."""
+        with self._lock:
+            return name in self._left_out
 
     def may_ask(self, name: str) -> bool:
         """Not left out, or its time has come again."""
-        one = self._left_out.get(name)
-        return one is None or self._clock() >= one.until
+        with self._lock:
+            one = self._left_out.get(name)
+            return one is None or self._clock() >= one.until
 
     def must_be_alone(self, name: str) -> bool:
         """Whether nothing else may be unanswered beside it, so that a lost connection says what it was."""
-        one = self._left_out.get(name)
-        if one is not None:
-            return not one.answered
-        return name in self._drops or (self._wary and name not in self._good)
+        with self._lock:
+            one = self._left_out.get(name)
+            if one is not None:
+                return one.is_costly
+            return name in self._drops or (self._wary and name not in self._good)
 
     def granted(self, request: Request) -> None:
         """The broker has answered: yes."""
-        self._drops.pop(request.name, None)
-        self._good.add(request.name)
-        if self._left_out.pop(request.name, None):
+        with self._lock:
+            self._drops.pop(request.name, None)
+            self._good.add(request.name)
+            was_left_out = self._left_out.pop(request.name, None)
+        if was_left_out:
             log.info("The broker allows it now: %s.", request.name)
 
-    def denied(self, request: Request, why: str) -> None:
-        """The broker has answered: no."""
-        self._drops.pop(request.name, None)
-        self._leave_out(request, why, answered=True)
+    def denied(self, request: Request, why: str, *, is_costly: bool = False) -> None:
+        """The broker has answered: no; ``is_costly``: and the connection is gone."""
+        self._leave_out(request, why, is_costly)
 
     def dropped(self, request: Request, alone: bool) -> None:
         """The connection ended shortly after the request, before an answer; ``alone``: to nothing else either."""
-        self._wary = True
-        self._good.discard(request.name)
-        drops = self._drops[request.name] = self._drops.get(request.name, 0) + alone
-        if drops >= LONE_DROPS or (alone and request.name in self._left_out):
-            del self._drops[request.name]
-            self._leave_out(request, ENDS_IT, answered=False)
+        with self._lock:
+            self._wary = True
+            self._good.discard(request.name)
+            drops = self._drops[request.name] = self._drops.get(request.name, 0) + alone
+            is_guilty = drops >= LONE_DROPS or (alone and request.name in self._left_out)
+        if is_guilty:
+            self._leave_out(request, ENDS_IT, is_costly=True)
 
-    def _leave_out(self, request: Request, why: str, answered: bool) -> None:
-        known = self._left_out.get(request.name)
-        pause_s = min(RETRY_MAX_S, known.pause_s * 2) if known else self._retry_min_s
-        self._left_out[request.name] = _LeftOut(why, answered, self._clock() + pause_s, pause_s)
+    def _leave_out(self, request: Request, why: str, is_costly: bool) -> None:
+        with self._lock:
+            self._drops.pop(request.name, None)
+            known = self._left_out.get(request.name)
+            pause_s = min(RETRY_MAX_S, known.pause_s * 2) if known else self._retry_min_s
+            self._left_out[request.name] = _LeftOut(why, is_costly, self._clock() + pause_s, pause_s)
         if known is None or known.why != why:
             log.error(
                 "The broker does not allow the %s: %s. Predictions go on without it; %s. To fix: %s. It is tried "

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import paho.mqtt.client as mqtt
@@ -22,10 +21,12 @@ from mli.delivery.sinks.mqtt_options import (
     PERMANENT_PUBLISH_CODES,
     RETRYABLE_FROM,
     SESSION_TAKEN_OVER,
+    TWIN_REMEDY,
     UNSUPPORTED_PROTOCOL,
     describe_connect_error,
     meaning,
 )
+from mli.delivery.sinks.mqtt_packing import message_properties, publish_bytes
 from mli.delivery.sinks.mqtt_side_traffic import SideTraffic
 from mli.delivery.sinks.mqtt_states import State
 from mli.delivery.sinks.sink import SinkListener
@@ -125,6 +126,11 @@ class MqttConnection:
         """See ``Link``."""
         return len(self._pending)
 
+    @property
+    def retains(self) -> bool:
+        """See ``Link``."""
+        return self._retains
+
     def run(self) -> End:
         """Connect and serve until the connection ends."""
         settings = self._settings
@@ -157,7 +163,7 @@ class MqttConnection:
     def publish(self, spooled: SpooledMessage) -> None:
         """Send one message; its fate comes to the listener."""
         message = spooled.message
-        properties = _PackedProperties(_pairs(message)) if self.protocol == "5" else None
+        properties = message_properties(message) if self.protocol == "5" else None
         refusal = self._too_large(message)
         if refusal is None:
             try:
@@ -313,7 +319,7 @@ class MqttConnection:
             self._disconnect_code = int(reason.value)
             self._ended_by_broker = f"the broker ended it: {meaning(int(reason.value))}"
             if reason.value == SESSION_TAKEN_OVER:
-                self._ended_by_broker += f": {self._settings.client_id!r}"
+                self._ended_by_broker += f" {self._settings.client_id!r}: {TWIN_REMEDY}"
 
     def _take_suback(
         self, _client: object, _data: object, _number: int, reasons: list[ReasonCode], _properties: object
@@ -338,58 +344,10 @@ class MqttConnection:
         return f"packet too large: {size} bytes, and the broker takes at most {limit}"
 
 
-def captured_at_text(captured_at: float) -> str:
-    """Unix seconds as ISO 8601 in UTC with milliseconds: 2026-11-22T17:30:00.123Z."""
-    moment = datetime.fromtimestamp(round(captured_at * 1000) / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _pairs(message: Message) -> list[tuple[str, str]]:
-    return [
-        ("id", message.id),
-        ("sequence", str(message.sequence)),
-        ("captured_at", captured_at_text(message.captured_at)),
-        ("model", message.model_sha256),
-    ]
-
-
-class _PackedProperties(Properties):
-    """User properties, packed by us: paho's general way takes longer than all else that a publish does."""
-
-    def __init__(self, pairs: list[tuple[str, str]]) -> None:
-        body = b"".join(b"\x26" + _utf8(name) + _utf8(value) for name, value in pairs)
-        # paho's own __setattr__ takes only names of MQTT properties.
-        object.__setattr__(self, "_packed", _length(len(body)) + body)
-        object.__setattr__(self, "_pairs", pairs)
-
-    def pack(self) -> bytes:
-        """The bytes as they go into the packet."""
-        packed: bytes = object.__getattribute__(self, "_packed")
-        return packed
-
-    def __str__(self) -> str:
-        return str(object.__getattribute__(self, "_pairs"))
-
-
 def _connect_properties() -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = MAX_PACKET_BYTES
     return properties
-
-
-def _utf8(text: str) -> bytes:
-    encoded = text.encode()
-    return len(encoded).to_bytes(2, "big") + encoded
-
-
-def _length(number: int) -> bytes:
-    """MQTT's variable byte integer."""
-    encoded = bytearray()
-    while True:
-        number, part = divmod(number, 128)
-        encoded.append(part | (0x80 if number else 0))
-        if not number:
-            return bytes(encoded)
 
 
 class _ErrorHandler(logging.Handler):
@@ -406,9 +364,3 @@ def _error_logger(tell: Callable[[str], None]) -> logging.Logger:
     logger = logging.Logger("paho", logging.ERROR)
     logger.addHandler(_ErrorHandler(tell))
     return logger
-
-
-def publish_bytes(message: Message) -> int:
-    """Upper bound of the size of the MQTT 5 PUBLISH packet, header included."""
-    pairs = sum(5 + len(name.encode()) + len(value.encode()) for name, value in _pairs(message))
-    return 5 + 2 + len(message.topic.encode()) + 2 + 4 + pairs + len(message.payload)

@@ -16,6 +16,11 @@ RETRYABLE_FROM = 128
 # Answers to one PUBLISH that would be the same tomorrow.
 PERMANENT_PUBLISH_CODES = frozenset({144, 149, 153, 155})
 
+TWIN_REMEDY = (
+    "stop the other one, or give this device a name of its own. On a device that ran the accelerator it may be the "
+    "old Greengrass core: systemctl disable --now greengrass"
+)
+
 MEANINGS = {
     128: "unspecified error",
     129: "malformed packet",

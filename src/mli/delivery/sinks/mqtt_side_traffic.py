@@ -18,6 +18,11 @@ from mli.delivery.sinks.mqtt_states import RetainedStates, State
 log = logging.getLogger(__name__)
 
 MAX_INCOMING_BYTES = 1024 * 1024
+RETAINING = Request(
+    name="keeping of retained messages",
+    remedy="allow retained messages at the broker",
+    without="only who listens at that moment sees this device's status",
+)
 ANSWER_S = 10.0  # a request has been answered by then, or the connection has ended for another reason
 TICK_S = 1.0
 
@@ -45,6 +50,10 @@ class Link(Protocol):
     @property
     def in_flight(self) -> int:
         """Publishes that are unanswered now."""
+
+    @property
+    def retains(self) -> bool:
+        """Whether the broker keeps retained messages at all."""
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """QoS 1. The answer comes to ``SideTraffic.take_suback``."""
@@ -105,11 +114,6 @@ class SideTraffic:
         """How many of the broker's Receive Maximum are kept free of predictions."""
         return 1 if self._reserves else 0
 
-    def left_out(self) -> tuple[str, ...]:
-        """See ``SinkStatus``."""
-        with self._lock:
-            return self._allowance.left_out
-
     def set_state(self, topic: str, payload: bytes | None) -> None:
         """See ``MqttSink.set_state``."""
         self.states.set(topic, payload)
@@ -129,6 +133,10 @@ class SideTraffic:
             self._asked = None
             self._allowance.new_connection()
             self.states.restart()
+        if not link.retains and self._reserves:
+            self._allowance.denied(RETAINING, "the broker keeps none")
+        elif self._allowance.is_left_out(RETAINING.name):
+            self._allowance.granted(RETAINING)
         self._advance()
 
     def end(self, seems_denied: bool) -> str | None:
