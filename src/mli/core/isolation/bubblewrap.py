@@ -135,7 +135,9 @@ class _Places:
         self._add(path, 0, ["--symlink", target, str(path)])
 
     def own_proc(self) -> None:
+        """Of this container's processes, and read-only: root's worker could change the kernel's settings in it."""
         self._add(Path("/proc"), 0, ["--proc", "/proc"])
+        self._sealed.append("/proc")
 
     def memory(self, path: str, size_bytes: int, *, writable: bool = False, rank: int = 0) -> None:
         """An empty folder; where bubblewrap is too old to bound it, nothing can be written there."""
