@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mli.config.paths import absolute
+from mli.config.schema import DeploymentFile, WantedFile
 from mli.config.uris import file_path
-
-if TYPE_CHECKING:
-    from mli.config.schema import WantedFile
-
-_PARTS = ("models", "pipelines", "trust")
 
 
 def canonical_form(file: WantedFile, folder: Path | None = None) -> dict[str, Any]:
@@ -25,7 +21,8 @@ def canonical_form(file: WantedFile, folder: Path | None = None) -> dict[str, An
         folder: of the file, whose relative paths are then made absolute: the same words in two folders name different
             files. None leaves them as they are: from the network they are of each device's own root.
     """
-    parts = {part for part in _PARTS if part in type(file).model_fields}
+    # The ``trust`` of a file for ``mli run`` is the device's.
+    parts = {"models", "pipelines", "trust"} if isinstance(file, DeploymentFile) else {"models", "pipelines"}
     form = file.model_dump(mode="json", include=parts, exclude_none=True, exclude_defaults=True)
     for model in form["models"].values():
         if model["uri"].startswith("file://"):
