@@ -45,8 +45,8 @@ __all__ = [
 ENVELOPE = "mli.envelope/1"
 CANCEL = "mli.cancel/1"
 MAX_MESSAGE_BYTES = 1024 * 1024
-MAX_REVISION = 2**53 - 1
-"""The largest integer that every reader of JSON keeps exact."""
+MAX_REVISION = 10**15 - 1
+"""As in a deployment file: every reader of JSON keeps it exact."""
 
 _KEYS = {
     ENVELOPE: frozenset({"schema", "thing", "revision", "expires", "payload", "key", "signature"}),
@@ -312,13 +312,9 @@ def _check_revision(payload: bytes, revision: int) -> None:
 
 def _own_revision(payload: bytes) -> int | None:
     """What a deployment file says of itself; its other errors are told by whoever reads it for good."""
-    from mli.config.yaml_places import parse_yaml
+    from mli.config.yaml_places import parse_settings
 
-    try:
-        text = payload.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RefusedError("The deployment is not UTF-8 text.") from error
-    found = parse_yaml(text, "deployment").value.get("revision")
+    found = parse_settings(payload, "deployment").value.get("revision")
     if found is not None and (isinstance(found, bool) or not isinstance(found, int)):
         raise RefusedError(
             "The deployment's revision is no number.", expected="revision: and a whole number", got=_shown(found)
