@@ -328,5 +328,4 @@ class Agent:
                     return
 
     def _answer_cancel(self, _request: Request, _gone: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-        self._deployer.cancel(-1)
-        yield {"end": True}
+        yield {"under_way": self._deployer.cancel(-1), "end": True}

@@ -85,14 +85,16 @@ class Deployer:
         if skipped is not None:
             self._end(skipped, "superseded")
 
-    def cancel(self, revision: int) -> None:
-        """Leave what is not activated yet. Any thread."""
+    def cancel(self, revision: int) -> bool:
+        """Leave what is not activated yet; whether there was something. Any thread."""
         with self._changed:
+            under_way = self._next is not None or self._now is not None
             skipped, self._next = self._next, None
             self._cancelled_by = revision
             self._changed.notify_all()
         if skipped is not None:
             self._end(skipped, "cancelled")
+        return under_way
 
     def is_under_way(self, identity: str) -> bool:
         """Whether it is being applied, or on trial."""

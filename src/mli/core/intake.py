@@ -29,8 +29,8 @@ class Applies(Protocol):
     def apply(self, wanted: Wanted) -> None:
         """Apply this one next, instead of one that is not activated yet."""
 
-    def cancel(self, revision: int) -> None:
-        """Leave a deployment that is not activated yet, and came before this revision."""
+    def cancel(self, revision: int) -> bool:
+        """Leave a deployment that is not activated yet, and came before this revision; whether there was one."""
 
     def is_under_way(self, identity: str) -> bool:
         """Whether it is being applied, or on trial."""
@@ -98,11 +98,12 @@ class Intake:
         opened: Opened | None = None
         try:
             trust = self._store.trust(self._device.trust)
-            opened = open_message(payload, thing=self._device.thing, trust=trust, now=self._clock())
+            highest = self._store.highest().revision
+            opened = open_message(payload, thing=self._device.thing, trust=trust, now=self._clock(), highest=highest)
             if opened.kind == "nothing":
                 log.info("no deployment is wanted; what runs stays")
             elif opened.kind == "cancel":
-                self._cancel(opened)
+                self._cancel(opened, retained)
             else:
                 self._deploy(opened, retained)
         except MliError as error:
@@ -116,16 +117,19 @@ class Intake:
         if last is not None and last.state not in FINAL:
             self._reporter.tell_last(last)
 
-    def _cancel(self, opened: Opened) -> None:
+    def _cancel(self, opened: Opened, retained: bool) -> None:
         highest = self._store.highest()
         revision = opened.revision or 0
         if revision <= highest.revision:
             if revision < highest.revision or highest.state != "cancelled":
                 raise _too_low(revision, highest.revision)
+            if not retained:  # sent again: whoever sent it waits for an answer
+                self._reporter.tell("cancelled", revision=revision, identity=None)
             return
         self._store.raise_to(Highest(revision, None, "cancelled"))
         log.info("revision %d cancels what is under way", revision)
-        self._deployer.cancel(revision)
+        if not self._deployer.cancel(revision):
+            self._reporter.tell("cancelled", revision=revision, identity=None)
 
     def _deploy(self, opened: Opened, retained: bool) -> None:
         from mli.config.deployment import parse_deployment  # pydantic and YAML: only when one comes
