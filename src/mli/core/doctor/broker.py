@@ -11,7 +11,7 @@ from mli.config.settings import MqttSettings, TlsSettings
 from mli.core.doctor.finding import Verdict, fail, ok, skipped, warn
 from mli.core.doctor.knocking import Knock, knock
 from mli.core.doctor.patient import Patient
-from mli.core.topics import deployment_topic, report_topic, status_topic
+from mli.core.topics import deployment_topic
 from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
 
 AWS_PORT = 443
@@ -70,6 +70,7 @@ def check_tls(patient: Patient) -> Verdict:
             f"set `mqtt: {{tls: {{alpn: {AWS_ALPN}}}}}`",
         )
     context = tls_context(broker.tls)
+    told = ""
     try:
         with (
             socket.create_connection((broker.host, broker.port), _WAIT_S) as plain,
@@ -82,7 +83,7 @@ def check_tls(patient: Patient) -> Verdict:
             with contextlib.suppress(TimeoutError):
                 secure.recv(1)
     except OSError as error:
-        return _tls_failure(error, broker, broker.tls)
+        return _tls_failure(error, broker, broker.tls, established=bool(told))
     if broker.tls.alpn is not None and chosen != broker.tls.alpn:
         return warn(
             f"{told}, but it does not answer to ALPN {broker.tls.alpn!r}",
@@ -103,7 +104,7 @@ def check_login(patient: Patient) -> Verdict:
         return ok(f"{found.protocol} accepted client id {client_id}" + ("" if own else "; the core uses its own"))
     if found.taken_over:
         return fail(
-            f"another client connects with the id {client_id}, and each ends the other's connection: {found.refusal}",
+            f"another client connects with the id {client_id}; each ends the other's connection ({found.refusal})",
             "stop the other one, such as an old Greengrass core of the same thing, or set `mqtt: {client_id: …}`",
         )
     if not own and found.code in _CLIENT_ID_REFUSALS:
@@ -135,30 +136,26 @@ def check_subscription(patient: Patient) -> Verdict:
     )
 
 
-def check_publishing(patient: Patient) -> Verdict:
-    """The broker takes each topic for a last will, which needs the right to publish there; none is published.
-
-    Not every broker checks a will at the connection: that it takes one is a good sign and no proof.
-    """
-    broker, device = patient.broker(), patient.device
-    if broker is None or device is None:
-        return skipped(_NO_BROKER)
-    topics = [status_topic(device.thing), report_topic(device.thing)]
-    if patient.deployment is not None:
-        topics += [pipeline.publish.topic for pipeline in patient.deployment.pipelines]
-    else:
-        topics.append(f"mli/predictions/{device.thing}")
-    refused = []
-    for topic in dict.fromkeys(topics):
-        found = knock(broker, patient.knocking_id(), will_topic=topic)
-        if not found.accepted:
-            refused.append(f"{topic} ({found.refusal})")
-    if refused:
+def check_connection(patient: Patient) -> Verdict:
+    """The running core's own connection: made, subscribed, and with all that it asks for."""
+    broker = (patient.status or {}).get("broker")
+    if not isinstance(broker, dict):
+        return skipped("no core runs that could tell")
+    endpoint = broker.get("endpoint")
+    if not broker.get("connected"):
         return fail(
-            f"the broker does not let this thing publish on {', '.join(refused)}",
-            "allow it in the broker's access list (AWS IoT: iot:Publish, and iot:RetainPublish for mli/status/…)",
+            f"the core is not connected to {endpoint}: {broker.get('last_error') or 'no reason is known yet'}",
+            "see the lines above for the cause; predictions are kept meanwhile",
         )
-    return ok(f"the broker refuses none of {', '.join(dict.fromkeys(topics))}")
+    if broker.get("left_out"):
+        return fail(
+            f"the broker does not allow: {'; '.join(broker['left_out'])}",
+            "allow it in the broker's access list (AWS IoT: iot:Subscribe and iot:Receive for mli/deployments/…, "
+            "iot:Publish and iot:RetainPublish for mli/status/…)",
+        )
+    if broker.get("subscribed") is False:
+        return warn(f"connected to {endpoint}, not subscribed yet", "wait a moment, and look again")
+    return ok(f"the core is connected to {endpoint} ({broker.get('protocol')}) and subscribed")
 
 
 def _login_remedy(found: Knock, broker: MqttSettings) -> str:
@@ -172,7 +169,7 @@ def _login_remedy(found: Knock, broker: MqttSettings) -> str:
     return "see the broker's own log for the reason"
 
 
-def _tls_failure(error: OSError, broker: MqttSettings, tls: TlsSettings) -> Verdict:
+def _tls_failure(error: OSError, broker: MqttSettings, tls: TlsSettings, *, established: bool) -> Verdict:
     told = describe_connect_error(error, broker)
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in (62, 64):
@@ -188,13 +185,14 @@ def _tls_failure(error: OSError, broker: MqttSettings, tls: TlsSettings) -> Verd
             "AmazonRootCA1.pem for AWS IoT",
         )
     reason = getattr(error, "reason", None) or ""
-    if "ALERT" in reason or isinstance(error, ConnectionResetError):
+    if "ALERT" in reason or established:
         return fail(
             f"{told}; the broker ends the handshake: it does not take this device's certificate",
             "register the certificate with the broker and make it active; check that it has not expired",
         )
     return fail(
-        told, "check that this port speaks TLS (8883, or 443 with ALPN), and that nothing in between intercepts it"
+        f"no TLS with {told}",
+        "check that this port speaks TLS (8883, or 443 with ALPN), and that nothing in between intercepts it",
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mli.core.doctor.bounds import check_isolation, check_memory, check_memory_ends
 from mli.core.doctor.broker import (
+    check_connection,
     check_login,
     check_name,
     check_port,
-    check_publishing,
     check_subscription,
     check_tls,
 )
@@ -36,7 +36,7 @@ CHECKS = (
     Check("broker TLS", check_tls, needs=("broker port",), limit_s=20.0),
     Check("login", check_login, needs=("broker TLS",), limit_s=25.0),
     Check("subscription", check_subscription, needs=("login",), limit_s=45.0),
-    Check("publishing", check_publishing, needs=("login",), limit_s=45.0),
+    Check("connection", check_connection),
     # Models
     Check("model store", check_store, needs=("settings",), limit_s=45.0),
     Check("runtimes", check_backends, limit_s=45.0),

@@ -48,7 +48,7 @@ def check_permissions(patient: Patient) -> Verdict:
         except PermissionError:
             unseen.append(path)
             continue
-        if not _may_read(found, user, groups):
+        if not may_read(found, user, groups):
             unreadable.append(path)
         if found.st_mode & stat.S_IROTH and _is_reachable_by_all(path):
             open_to_all.append(path)
@@ -135,7 +135,8 @@ def _user_of_core(patient: Patient) -> tuple[int, set[int]]:
     return found.st_uid, {found.st_gid}
 
 
-def _may_read(found: os.stat_result, user: int, groups: set[int]) -> bool:
+def may_read(found: os.stat_result, user: int, groups: set[int]) -> bool:
+    """Whether a user of these groups may read a file."""
     if user == 0:
         return True
     if found.st_uid == user:

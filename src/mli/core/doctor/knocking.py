@@ -58,14 +58,12 @@ def knock(
     settings: MqttSettings,
     client_id: str,
     *,
-    will_topic: str | None = None,
     subscribe: tuple[str, ...] = (),
     stay: bool = False,
 ) -> Knock:
-    """Connect, perhaps subscribe, and leave in order, so that no last will goes out. Publishes nothing.
+    """Connect, perhaps subscribe, and leave. Publishes nothing, and has no last will.
 
     Args:
-        will_topic: of an empty last will: a broker that checks it tells whether one may publish there.
         stay: long enough to see whether a twin ends the connection, and what the broker holds.
 
     Raises:
@@ -74,16 +72,14 @@ def knock(
     with _ONE_AT_A_TIME:
         if settings.host.endswith(".amazonaws.com"):
             threading.Event().wait(_AWS_PAUSE_S)
-        return _knock(settings, client_id, will_topic, subscribe, stay)
+        return _knock(settings, client_id, subscribe, stay)
 
 
-def _knock(
-    settings: MqttSettings, client_id: str, will_topic: str | None, subscribe: tuple[str, ...], stay: bool
-) -> Knock:
+def _knock(settings: MqttSettings, client_id: str, subscribe: tuple[str, ...], stay: bool) -> Knock:
     version = MQTTProtocolVersion.MQTTv311 if settings.protocol == "3.1.1" else MQTTProtocolVersion.MQTTv5
-    found = _Session(settings, client_id, version, will_topic, subscribe, stay).run()
+    found = _Session(settings, client_id, version, subscribe, stay).run()
     if settings.protocol == "auto" and not found.accepted and found.code == UNSUPPORTED_PROTOCOL:
-        return _Session(settings, client_id, MQTTProtocolVersion.MQTTv311, will_topic, subscribe, stay).run()
+        return _Session(settings, client_id, MQTTProtocolVersion.MQTTv311, subscribe, stay).run()
     return found
 
 
@@ -93,7 +89,6 @@ class _Session:
         settings: MqttSettings,
         client_id: str,
         version: MQTTProtocolVersion,
-        will_topic: str | None,
         subscribe: tuple[str, ...],
         stay: bool,
     ) -> None:
@@ -104,6 +99,7 @@ class _Session:
         self._waiting: dict[int, str] = {}
         self._answered = False
         self._ended: str | None = None
+        self._named: int | None = None
         self.found = Knock("MQTT 5" if version == MQTTProtocolVersion.MQTTv5 else "MQTT 3.1.1")
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
@@ -117,8 +113,6 @@ class _Session:
             client.username_pw_set(settings.username, settings.password)
         if settings.tls is not None:
             client.tls_set_context(tls_context(settings.tls))
-        if will_topic is not None:
-            client.will_set(will_topic, b"", qos=1)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -171,12 +165,10 @@ class _Session:
         if not self._answered:
             found.refusal = "the broker closed the connection without an answer"
         elif found.accepted:
-            found.refusal = self._ended or why
-            # MQTT 3.1.1 has no reasons: the broker just closes.
-            found.taken_over = found.taken_over or (
-                self._version == MQTTProtocolVersion.MQTTv311 and not self._waiting
-            )
             found.accepted = False
+            found.refusal = self._ended or why
+            # Not every broker says why; one that was asked for nothing more has no other reason.
+            found.taken_over = found.taken_over or (self._named is None and not self._waiting)
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._answered = True
@@ -201,7 +193,8 @@ class _Session:
             self.found.retained[message.topic] = bytes(message.payload)
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
-        self._ended = str(reason)
+        self._ended = "it was closed without a reason"
         if flags.is_disconnect_packet_from_server:
-            self._ended = meaning(int(reason.value))
-            self.found.taken_over = reason.value == SESSION_TAKEN_OVER
+            self._named = int(reason.value)
+            self._ended = meaning(self._named)
+            self.found.taken_over = self._named == SESSION_TAKEN_OVER

@@ -97,6 +97,11 @@ def check_queue(patient: Patient) -> Verdict:
                 sound=str(database.execute("PRAGMA quick_check(1)").fetchone()[0]),
                 waiting=database.execute("SELECT count(*) FROM messages").fetchone()[0],
                 waiting_bytes=database.execute("SELECT coalesce(sum(size), 0) FROM messages").fetchone()[0],
+                refused=database.execute("SELECT count(*) FROM messages WHERE attempts > 0").fetchone()[0],
+                reasons=tuple(
+                    name.partition(":")[2]
+                    for (name,) in database.execute("SELECT name FROM account WHERE name LIKE 'refused:%'")
+                ),
                 dead=database.execute("SELECT count(*) FROM dead_letters").fetchone()[0],
                 reason=database.execute("SELECT max(number), reason FROM dead_letters").fetchone()[1],
             )
@@ -110,11 +115,19 @@ def check_queue(patient: Patient) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Queue:
-    """The spool's file; ``reason`` is why the last dead letter was refused."""
+    """The spool's file.
+
+    Attributes:
+        refused: of those that wait, how many the broker has refused so far.
+        reasons: with which it ever refused one.
+        reason: why the last dead letter was refused.
+    """
 
     sound: str
     waiting: int
     waiting_bytes: int
+    refused: int
+    reasons: tuple[str, ...]
     dead: int
     reason: str | None
 
@@ -124,6 +137,11 @@ def judge_queue(queue: _Queue, max_bytes: int | None) -> Verdict:
     if queue.sound != "ok":
         return fail(f"the queue is damaged: {queue.sound}", "check the disk; stop the core and move the file away")
     told = f"{queue.waiting:,} waiting, {queue.waiting_bytes / MEBIBYTE:,.1f} MB"
+    if queue.refused:
+        return fail(
+            f"{told}; the broker refuses {queue.refused:,} of them: {', '.join(queue.reasons)}",
+            "let this thing publish on its topics (AWS IoT: iot:Publish on topic/mli/predictions/…); they are kept",
+        )
     if queue.dead:
         return warn(
             f"{told}; the broker refused {queue.dead:,} for good, the last one because: {queue.reason}",
