@@ -52,6 +52,7 @@ class FileDigest:
             OSError: it cannot be read back.
             FetchCancelled: see ``Watch``.
         """
+        watch.check()
         with self._changed:
             while self._done < self._size and self._error is None:
                 watch.check()

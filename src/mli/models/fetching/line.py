@@ -48,10 +48,14 @@ class Line(io.RawIOBase):
         self._patiently(wrapped.do_handshake, self._connect_timeout_s, "no TLS handshake")
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all of it. What the other end said before it hung up is told rather than that it did."""
         rest = memoryview(data)
-        while rest:
-            rest = rest[self._send(rest) :]
+        try:
+            while rest:
+                rest = rest[self._send(rest) :]
+        except (ConnectionError, ssl.SSLError):
+            self.readinto(memoryview(bytearray(1)))
+            raise
 
     def _send(self, data: memoryview) -> int:
         return self._patiently(

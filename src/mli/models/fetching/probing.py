@@ -56,7 +56,9 @@ def look_at(remote: Remote, watch: Watch) -> Seen:
     """
     with remote.ask({"range": "bytes=0-0", "accept-encoding": "identity", "user-agent": "mli"}, watch) as answer:
         size = answer.length
-        if answer.status in (206, 416):
-            found = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", (answer.header("content-range") or "").strip())
+        if answer.status == 416:
+            size = 0  # no first byte
+        elif answer.status == 206:
+            found = re.fullmatch(r"bytes 0-0/(\d+)", (answer.header("content-range") or "").strip())
             size = int(found[1]) if found else None
         return Seen(size, answer.header("etag"), clock_ahead_s(answer))

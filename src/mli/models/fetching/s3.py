@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from urllib.parse import quote
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 FIRST_REGION = "us-east-1"
 USABLE = frozenset({200, 206, 412, 416})
 _MOST_TURNS = 4
+_HOST_NAME = re.compile(r"[a-z0-9-]+")
 
 
 class S3Object:
@@ -81,7 +83,7 @@ class S3Object:
         if self._endpoint is not None:
             return self._endpoint.at(f"{self._endpoint.target.rstrip('/')}/{bucket}/{key}")
         suffix = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
-        if "." in bucket:  # a certificate's wildcard covers one name only
+        if not _HOST_NAME.fullmatch(bucket):  # a certificate's wildcard covers one name, without dots
             return Url("https", f"s3.{self.region}.{suffix}", 443, f"/{bucket}/{key}")
         return Url("https", f"{bucket}.s3.{self.region}.{suffix}", 443, f"/{key}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import re
 import socket
 import ssl
 
@@ -37,12 +38,20 @@ def broken_line(error: OSError | http.client.HTTPException | ValueError, shown: 
             got=error.strerror or str(error),
             remedy="check the network and its DNS, and that the host's name is right",
         )
+    if isinstance(error, ssl.SSLError) and re.search("ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS)", error.reason or ""):
+        return StopError(
+            "The server does not accept this device's certificate.",
+            where=where,
+            expected="a certificate that it knows",
+            got=_tls_words(error),
+            remedy="check that the device's certificate is active there and has not expired",
+        )
     if isinstance(error, ssl.SSLError):
         return TransferError(
             "The TLS connection for the model archive failed.",
             where=where,
             expected="a server that speaks TLS 1.2 or newer",
-            got=(error.reason or str(error)).replace("_", " ").lower(),
+            got=_tls_words(error),
             remedy="check that the address is one of https, and its port",
         )
     if isinstance(error, OSError) and not isinstance(error, http.client.RemoteDisconnected):
@@ -59,6 +68,11 @@ def broken_line(error: OSError | http.client.HTTPException | ValueError, shown: 
         got=_http_words(error),
         remedy="check host and port; a proxy or a login page of the network may stand in between",
     )
+
+
+def _tls_words(error: ssl.SSLError) -> str:
+    said = error.reason or error.strerror or str(error)
+    return re.sub(r" *\(_ssl.*", "", said).replace("_", " ").lower()
 
 
 def _os_words(error: OSError) -> str:
