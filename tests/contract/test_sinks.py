@@ -78,6 +78,8 @@ def test_each_message_arrives_whole_in_order_and_its_fate_is_told_once(make_sink
     wait_until(lambda: heard.connections == 1, "connected")
     assert sink.window > 0
     assert sink.status().connected
+    assert sink.status().endpoint
+    assert (sink.status().subscribed, sink.status().left_out) == (None, ())
     for rowid in range(1, 31):
         sink.publish(spooled(rowid, qos=rowid % 2))
     wait_until(lambda: len(heard.done) == 30, "all fates")

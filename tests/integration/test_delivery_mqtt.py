@@ -316,6 +316,22 @@ def test_a_second_client_with_the_same_id_is_named_as_the_cause(
         rig.wait_connected()
         with DeliveryRig(tmp_path / "other", broker.settings()):
             wait_until(lambda: "does another client use the id 'thing'?" in caplog.text, "the hint")
+    assert "systemctl disable --now greengrass" in caplog.text
+
+
+def test_a_twin_is_named_also_where_both_deliver_between_the_ends(
+    tmp_path: Path, make_mosquitto: MakeMosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = make_mosquitto()
+    (tmp_path / "other").mkdir()
+    with DeliveryRig(tmp_path, broker.settings()) as rig, DeliveryRig(tmp_path / "other", broker.settings()) as other:
+        delivered = 0
+        while "does another client use the id 'thing'?" not in caplog.text:
+            delivered += 1
+            assert delivered < 500
+            for one in (rig, other):
+                one.feed(delivered, 1)
+                one.wait_empty()
 
 
 def test_a_broker_that_says_session_taken_over_is_quoted(
@@ -325,6 +341,7 @@ def test_a_broker_that_says_session_taken_over_is_quoted(
     with DeliveryRig(tmp_path, recording_broker.settings()) as rig:
         rig.feed(1, 1)
         wait_until(lambda: "another client connected with the same client id" in caplog.text, "the cause")
+        wait_until(lambda: "'thing': stop the other one" in caplog.text, "the remedy")
 
 
 def test_a_name_that_does_not_resolve_and_a_silent_host_are_told_apart(tmp_path: Path) -> None:

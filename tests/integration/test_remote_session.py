@@ -125,6 +125,29 @@ def test_a_publish_that_costs_the_connection_is_found_among_others(recording_bro
     assert "ends the connection instead of answering" in str(got[topics(5)[3]].error)
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [(Behaviour(suback=135), "not authorized"), (Behaviour(drop_subscribe=True), "ends the connection")],
+)
+def test_a_subscription_that_is_not_allowed_is_returned_and_the_session_goes_on(
+    behaviour: Behaviour, said: str, recording_broker: RecordingBrokerProcess
+) -> None:
+    recording_broker.start(behaviour)
+    with RemoteSession(replace(recording_broker.settings(), client_id="")) as session:
+        refused = session.subscribe(["mli/status/a"])
+        assert said in str(refused["mli/status/a"])
+        assert "iot:Subscribe on topicfilter/mli/status/a" in str(refused["mli/status/a"])
+        session.publish_retained("mli/deployments/a", b"1")
+
+
+def test_a_message_that_is_larger_than_the_broker_takes_is_refused(recording_broker: RecordingBrokerProcess) -> None:
+    recording_broker.start(Behaviour(max_packet=1_000))
+    with RemoteSession(replace(recording_broker.settings(), client_id="")) as session:
+        with pytest.raises(RefusedError, match="the broker takes at most 1000"):
+            session.publish_retained("mli/deployments/a", b"x" * 1_000)
+        session.publish_retained("mli/deployments/a", b"1")
+
+
 def test_amqtt_which_speaks_311_alone_takes_part(amqtt_broker: AmqttBroker) -> None:
     with RemoteSession(replace(amqtt_broker.settings(), client_id="")) as session:
         assert session.protocol == "MQTT 3.1.1"

@@ -142,7 +142,7 @@ class RemoteSession(Line):
 
         Raises:
             RefusedError: the broker does not take it.
-            RetryError: no answer in time.
+            RetryError: no answer in time; it may still be taken while the session lasts.
         """
         kept: list[Received | Published] = []
         deadline = time.monotonic() + timeout_s

@@ -230,7 +230,7 @@ class SideTraffic:
             refusal = link.publish_state(asked.state)
             if refusal is None:
                 return
-            self._drop(asked.state, refusal)
+            self._drop(asked, asked.state, refusal)
 
     def _ask_next(self) -> _Asked | None:
         """Choose and claim, under the lock."""
@@ -255,11 +255,12 @@ class SideTraffic:
         self._asked = _Asked(request, state, time.monotonic(), alone)
         return self._asked
 
-    def _drop(self, state: State, why: str) -> None:
+    def _drop(self, asked: _Asked, state: State, why: str) -> None:
         """It cannot be sent as it is; the next one of its topic may be."""
         log.error("The %s was not sent: %s.", state_name(state.topic), why)
         with self._lock:
-            self._asked = None
+            if self._asked is asked:
+                self._asked = None
         self.states.settle(state, "refused")
 
     def _release(self) -> None:
