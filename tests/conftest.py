@@ -3,6 +3,7 @@
 import signal
 
 from tests.fixtures.brokers import amqtt_broker, certificates, make_mosquitto, recording_broker
+from tests.fixtures.control_groups import no_control_groups_left
 from tests.fixtures.hostile_http import make_proxy, make_server
 from tests.fixtures.swift_server import own_swift, swift
 
@@ -12,6 +13,7 @@ __all__ = [
     "make_mosquitto",
     "make_proxy",
     "make_server",
+    "no_control_groups_left",
     "own_swift",
     "recording_broker",
     "swift",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import socket
 import subprocess
@@ -297,4 +298,4 @@ class WorkerProcess:
 
 
 def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / MEBIBYTE:.0f}"
+    return str(math.ceil(size_bytes / MEBIBYTE))

@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -76,7 +77,7 @@ class CgroupMemory:
     """
 
     def __init__(self, parent: Path, version: _Version, undo: Callable[[], None] = lambda: None) -> None:
-        self._parent = parent
+        self.parent = parent
         self._version = version
         self._undo = undo
         self._numbers = itertools.count(1)
@@ -90,7 +91,7 @@ class CgroupMemory:
     def group(self, name: str, memory_bytes: int) -> MemoryGroup:
         """A new group; where that fails (a full disk of groups), the child has none, and the watchdog watches."""
         bound = hard_bound(memory_bytes)
-        folder = self._parent / f"{self._owner}-{next(self._numbers)}-{re.sub('[^A-Za-z0-9_-]', '_', name)[:64]}"
+        folder = self.parent / f"{self._owner}-{next(self._numbers)}-{re.sub('[^A-Za-z0-9_-]', '_', name)[:64]}"
         try:
             folder.mkdir()
             self._version.limit(folder, bound)
@@ -106,7 +107,7 @@ class CgroupMemory:
         Raises:
             OSError: this cannot be done here.
         """
-        folder = self._parent / f"{self._owner}-0-trial"
+        folder = self.parent / f"{self._owner}-0-trial"
         folder.mkdir()
         try:
             self._version.limit(folder, _TRIAL_BYTES)
@@ -115,7 +116,7 @@ class CgroupMemory:
 
     def remove_leftovers(self) -> None:
         """Take away the empty groups of cores that were killed."""
-        for folder in self._parent.glob("mli-*"):
+        for folder in self.parent.glob("mli-*"):
             match = _NAME.fullmatch(folder.name)
             if match and _started(int(match["pid"])) != match["started"]:
                 with contextlib.suppress(OSError):  # something still lives in it
@@ -144,6 +145,10 @@ class _Group:
             return None
 
     def remove(self) -> None:
+        # Without a container, a process that the child started may have outlived it.
+        for pid in _text(self.folder / "cgroup.procs").split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         _remove(self.folder)
 
 
@@ -215,11 +220,13 @@ class _V1:
             _write(folder / "memory.memsw.limit_in_bytes", str(bound_bytes))
 
     def out_of_memory(self, folder: Path, bound_bytes: int) -> OutOfMemory | None:
-        came_to_bound = _number(folder / "memory.failcnt") > 0
+        used = _number(folder / "memory.max_usage_in_bytes")
+        # The kernel counts in batches, and not every one counts its failures.
+        came_to_bound = used > bound_bytes - MEBIBYTE or _number(folder / "memory.failcnt") > 0
         kills = _counters(folder / "memory.oom_control").get("oom_kill")  # since Linux 4.13
         if kills == 0 or (kills is None and not came_to_bound):
             return None
-        return OutOfMemory(_number(folder / "memory.max_usage_in_bytes"), bound_bytes, own_fault=came_to_bound)
+        return OutOfMemory(used, bound_bytes, own_fault=came_to_bound)
 
 
 def _find_v1(proc: Path) -> CgroupMemory | str:

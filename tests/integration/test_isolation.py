@@ -1,0 +1,339 @@
+"""Workers in containers and without: what they see, what they may use, how their end is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from tests.fixtures import prying
+from tests.fixtures.brokers import wait_until
+from tests.fixtures.color_model import SIZE
+from tests.fixtures.worker_lives import Life, Place, make_place, pair, trap_model
+
+from mli.config.settings import IsolationMode, LimitSettings
+from mli.core.isolation.environment import child_environment
+from mli.core.isolation.isolator import Isolator
+from mli.core.isolation.memory import MEBIBYTE
+from mli.core.isolation.process import LaunchedProcess
+from mli.core.isolation.view import View, image_paths, worker_view
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_place(tmp_path)
+
+
+@pytest.fixture
+def isolator(place: Place) -> Any:
+    made = Isolator(hidden=[place.root])
+    yield made
+    made.close()
+
+
+def launch(
+    isolator: Isolator, *command: object, mode: IsolationMode = "container", **options: Any
+) -> LaunchedProcess:
+    arguments: dict[str, Any] = {
+        "isolation": isolator.resolve(mode),
+        "name": "test",
+        "memory_bytes": 200 * MEBIBYTE,
+        "environment": child_environment(),
+        **options,
+    }
+    return isolator.launch([sys.executable, "-I", *map(str, command)], **arguments)
+
+
+# --- a model works in each mode ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["none", "auto", "container"])
+def test_a_model_works_in_each_mode(place: Place, isolator: Isolator, mode: IsolationMode) -> None:
+    """The accelerator's FAQ 2: its runtime refused to run the model in container mode."""
+    life = Life(place.settings(mode), place.model, isolator)
+    wait_until(lambda: "python" in psutil.Process(life.worker.pid).name(), "the worker's own process")
+    death = life.run()
+    assert death.source_ended, death.error
+    assert [record.image_name for record in life.records] == ["a.png", "b.png", "c.png"]
+    assert life.worker.isolation.kind == ("none" if mode == "none" else "container")
+    assert life.worker.isolation.why_not is None
+    assert life.worker.resident_bytes > 30 * MEBIBYTE
+
+
+# --- what a hijacked worker gets --------------------------------------------------------------------------------
+
+
+def pry(isolator: Isolator, view: View, **asked: Any) -> dict[str, Any]:
+    ours, theirs = pair()
+    questions = {
+        "list": [],
+        "read": [],
+        "write": [],
+        "remove": [],
+        "kill": [],
+        "connect": [],
+        "abstract": "",
+        **asked,
+    }
+    script = Path(prying.__file__)
+    view = View(readable=(*view.readable, script), writable=view.writable)
+    with ours, theirs:
+        process = launch(isolator, script, theirs.fileno(), view=view, pass_fds=[theirs.fileno()])
+        theirs.close()
+        ours.sendall(json.dumps(questions).encode() + b"\n")
+        line = ours.makefile().readline()
+        said = process.stderr.read().decode()
+        assert process.wait(30) == 0, said
+        process.close()
+        return dict(json.loads(line))
+
+
+def test_a_hijacked_worker_sees_its_model_and_its_images_and_nothing_else(place: Place, isolator: Isolator) -> None:
+    secrets = [place.root / "certs/thing.private.key", place.root / "secrets/broker", place.root / "spool.db"]
+    model, image = Path(place.model.directory, "model.onnx"), place.images / "a.png"
+    before = model.read_bytes()
+    victim = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_UNIX) as local,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+        local.bind(f"\0mli-test-{os.getpid()}")
+        local.listen()
+        port = server.getsockname()[1]
+        found = pry(
+            isolator,
+            worker_view(place.settings(), place.model),
+            list=[str(place.root), str(place.root / "models"), str(place.images), "/home", "/etc"],
+            read=[*map(str, [*secrets, model, image, "/etc/passwd", f"/proc/{os.getpid()}/environ"])],
+            write=[*map(str, [model, image, "/new", "/usr/new", "/dev/new", "/proc/sys/kernel/domainname"])],
+            remove=[str(model), str(image)],
+            kill=[os.getpid(), victim.pid],
+            connect=[port],
+            abstract=f"mli-test-{os.getpid()}",
+        )
+    lists, reads, writes = found["lists"], found["reads"], found["writes"]
+    assert lists[str(place.root)] == ["models"]
+    assert lists[str(place.root / "models")] == ["abc"]
+    assert lists[str(place.images)] == ["a.png", "b.png", "c.png"]
+    assert lists["/home"] == []
+    assert "passwd" not in lists["/etc"]
+    assert {path for path, outcome in reads.items() if outcome == "done"} == {str(model), str(image)}
+    assert all(reads[str(path)] == "ENOENT" for path in secrets)
+    assert set(writes.values()) <= {"EROFS", "EACCES"}, writes
+    assert set(found["removes"].values()) == {"EROFS"}
+    assert model.read_bytes() == before
+    assert set(found["kills"].values()) <= {"ESRCH"}
+    assert victim.poll() is None
+    victim.communicate(b"\n")
+    assert set(found["connects"].values()) <= {"ECONNREFUSED", "ENETUNREACH"}
+    assert found["abstract"] == "ECONNREFUSED"
+    assert found["interfaces"] == ["lo"]
+    assert found["parent"] == 1
+    assert len(found["processes"]) <= 2
+    assert set(found["devices"]) == {"null", "zero", "full", "random", "urandom"}
+    assert {int(bits, 16) for bits in found["capabilities"]} == {0}
+    assert found["no_new_privileges"] == ["1"]
+    assert "AWS_SECRET_ACCESS_KEY" not in found["environment"]
+    assert (found["nested"], found["mounts"]) == ("ENOSPC", "EPERM")
+    assert (found["temporary"], found["fills"]) == ("done", "ENOSPC")
+    assert found["host"] == "mli-worker"
+
+
+def test_a_root_below_a_folder_that_is_seen_stays_hidden(tmp_path: Path) -> None:
+    place = make_place(tmp_path / "photos" / "device")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "photos")
+    key = tmp_path / "photos" / "key.pem"
+    key.write_text("a key")
+    isolator = Isolator(hidden=[place.root, key])
+    view = View(readable=(link, tmp_path / "photos", Path(place.model.directory)))
+    ways = [tmp_path / "photos", link]
+    spools = [str(way / "device" / "root" / "spool.db") for way in ways]
+    keys = [str(way / "key.pem") for way in ways]
+    model, image = str(Path(place.model.directory, "model.onnx")), str(link / "device/images/a.png")
+    found = pry(isolator, view, read=[*spools, *keys, model, image], list=[str(place.root)])
+    isolator.close()
+    reads = found["reads"]
+    assert [reads[path] for path in spools] == ["ENOENT", "ENOENT"]
+    assert [reads[path] for path in keys] == ["EACCES", "EACCES"]
+    assert reads[model] == reads[image] == "done"
+    assert found["lists"][str(place.root)] == ["models"]
+
+
+def test_a_job_of_the_sandbox_sees_its_model_only(place: Place, isolator: Isolator, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    view = View(readable=(Path(place.model.directory),), writable=(out,))
+    reads = [
+        str(Path(place.model.directory, "model.onnx")),
+        str(place.root / "spool.db"),
+        str(place.images / "a.png"),
+    ]
+    found = pry(isolator, view, read=reads, write=[str(out / "made"), str(out)])
+    assert list(found["reads"].values()) == ["done", "ENOENT", "ENOENT"]
+    assert found["writes"][str(out / "made")] == "done"
+    assert (out / "made").read_bytes() == b"x"
+
+
+def test_links_to_images_elsewhere_are_followed(place: Place, isolator: Isolator, tmp_path: Path) -> None:
+    elsewhere, farther = tmp_path / "elsewhere", tmp_path / "farther"
+    elsewhere.mkdir()
+    farther.mkdir()
+    cv2.imwrite(str(farther / "d.png"), np.full((SIZE, SIZE, 3), 60, np.uint8))
+    (elsewhere / "d.png").symlink_to(farther / "d.png")
+    (place.images / "d.png").symlink_to("../elsewhere/d.png")
+    (place.images / "e.png").symlink_to("nowhere.png")
+    life = Life(place.settings("container"), place.model, isolator)
+    assert life.run().source_ended
+    assert [record.image_name for record in life.records if record.image_name] == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_what_a_source_needs(tmp_path: Path) -> None:
+    cameras = tmp_path / "cameras"
+    for name in ("one", "two"):
+        (cameras / name).mkdir(parents=True)
+        (cameras / name / "x.png").touch()
+    (tmp_path / "disk").mkdir()
+    (cameras / "three").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "x.png").touch()
+    (cameras / "newest.png").symlink_to(cameras / "two" / "x.png")
+    assert image_paths(str(cameras)) == (cameras, tmp_path / "disk")
+    assert image_paths(f"{cameras}/one/x.png") == (cameras / "one",)  # a file may be replaced: its folder is seen
+    assert image_paths(f"{cameras}/newest.png") == (cameras, cameras / "two")
+    assert image_paths(f"{cameras}/*/x.png") == (cameras, cameras / "three", tmp_path / "disk")
+    assert image_paths(f"{tmp_path}/missing") == (tmp_path / "missing",)
+
+
+# --- how it ends ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["none", "container"])
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("", 0),
+        ("raise SystemExit(3)", 3),
+        ("import os; os.abort()", -signal.SIGABRT),
+        ("import ctypes; ctypes.string_at(0)", -signal.SIGSEGV),
+    ],
+)
+def test_how_a_process_ended_is_told(isolator: Isolator, mode: IsolationMode, code: str, told: int) -> None:
+    process = launch(isolator, "-c", code, mode=mode)
+    process.stderr.read()
+    assert process.wait(30) == told
+    process.close()
+
+
+@pytest.mark.parametrize("mode", ["none", "container"])
+@pytest.mark.parametrize("how", ["kill", "close", "its own pid", "bubblewrap"])
+def test_a_process_that_is_ended_is_gone_with_all_that_it_started(
+    isolator: Isolator, mode: IsolationMode, how: str
+) -> None:
+    code = "import os, subprocess; subprocess.Popen(['/usr/bin/sleep', '600']); os.write(2, b'up\\n'); input()"
+    process = launch(isolator, "-c", code, mode=mode, stdin=subprocess.PIPE)
+    assert process.stderr.readline() == b"up\n"
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+    assert len(family) == 2
+    match how:
+        case "kill":
+            process.kill()
+        case "its own pid":
+            os.kill(process.pid, signal.SIGKILL)
+        case "bubblewrap" if mode == "container":
+            top = next(item for item in psutil.Process().children() if process.pid in pids_below(item))
+            assert top.name() == "bwrap"
+            top.kill()
+        case _:
+            process.close()
+    assert process.wait(30) == -signal.SIGKILL
+    process.close()
+    process.close()
+    if mode == "none" and isolator.memory_control == "watchdog":
+        family.pop().kill()  # what nobody takes along
+    wait_until(lambda: not any(alive(item) for item in family), "all of them gone")
+
+
+def pids_below(process: psutil.Process) -> list[int]:
+    return [child.pid for child in process.children(recursive=True)]
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+CORE = """
+import sys, time
+from mli.core.isolation.environment import child_environment
+from mli.core.isolation.isolator import Isolator
+
+isolator = Isolator()
+isolation = isolator.resolve(sys.argv[1])
+worker = (
+    "import os, time; from mli.core.confinement import die_with_parent;"
+    f"die_with_parent({isolation.parent_pid}); os.write(2, b'up\\\\n'); time.sleep(600)"
+)
+command = [sys.executable, "-c", worker]
+process = isolator.launch(
+    command, isolation=isolation, name="x", memory_bytes=10**9, environment=child_environment()
+)
+process.stderr.readline()
+print(process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("mode", ["none", "container"])
+def test_a_process_ends_with_a_core_that_is_killed(tmp_path: Path, mode: str) -> None:
+    core = subprocess.Popen([sys.executable, "-c", CORE, mode], stdout=subprocess.PIPE, cwd=tmp_path)
+    assert core.stdout is not None
+    worker = psutil.Process(int(core.stdout.readline()))
+    assert alive(worker)
+    core.kill()
+    core.wait()
+    core.stdout.close()
+    wait_until(lambda: not alive(worker), "the worker gone")
+
+
+@pytest.mark.parametrize("mode", ["none", "container"])
+def test_what_a_terminal_sends_to_all_does_not_end_a_worker(
+    place: Place, isolator: Isolator, mode: IsolationMode
+) -> None:
+    life = Life(place.settings(mode), place.model, isolator)
+    wait_until(lambda: "python" in psutil.Process(life.worker.pid).name(), "the worker's own process")
+    family = psutil.Process().children(recursive=True)
+    assert len(family) == (1 if mode == "none" else 3)
+    for item in family:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            item.send_signal(number)
+    death = life.run()
+    assert death.source_ended, death.error
+
+
+@pytest.mark.parametrize("mode", ["none", "container"])
+def test_a_frame_that_never_leaves_native_code_ends_its_worker(
+    tmp_path: Path, isolator: Isolator, mode: IsolationMode
+) -> None:
+    place = make_place(tmp_path / "trap", trap_model)
+    cv2.imwrite(str(place.images / "b.png"), np.full((SIZE, SIZE, 3), 255, np.uint8))
+    life = Life(place.settings(mode, LimitSettings(frame_timeout_s=1.0)), place.model, isolator)
+    worker = psutil.Process(life.worker.pid)
+    death = life.run()
+    assert death.timed_out
+    assert not alive(worker)
+    assert death.error is not None
+    assert "a frame took too long" in death.error.what
+    assert "limits.frame_timeout" in str(death.error.remedy)
+    (place.images / "b.png").unlink()
+    again = Life(place.settings(mode), place.model, isolator)
+    assert again.run().source_ended
