@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mli.cli.device_install import install
+
 if TYPE_CHECKING:
     from mli.core.certificates import CertificateFacts
     from mli.core.device_bundle import Bundle
@@ -63,6 +65,9 @@ def bundle(
         print(json.dumps(_bundle_json(written), indent=2, ensure_ascii=False))
     else:
         _print_bundle(written)
+
+
+device_app.command()(install)
 
 
 def _print_bundle(written: Bundle) -> None:
