@@ -212,7 +212,11 @@ class _Child:
         """The error for a child that did not do its job, through its own fault."""
         for text in self._last_lines:
             log.info("%s: %s", self._title, text)
-        return ModelRefused(f"{self._title} failed: {how}", got=self._last_lines[-1] if self._last_lines else None)
+        return ModelRefused(
+            f"{self._title} failed: {how}",
+            got=self._last_lines[-1] if self._last_lines else None,
+            remedy="try the archive on a workstation (mli model verify); if it fails there too, make it anew",
+        )
 
     # --- what it says ----------------------------------------------------------------------------------------
 

@@ -36,6 +36,9 @@ def main() -> None:
         _serve(wire, start)
     except MliError as error:
         _fail(wire, error, permanent=isinstance(error, (RefusedError, StopError)))
+    except MemoryError as error:
+        remedy = "raise limits.memory of the pipeline where the device has more, or take a smaller model"
+        _fail(wire, StopError("the worker got no more memory", got=str(error), remedy=remedy), permanent=False)
     except Exception as error:
         logging.exception("the worker failed")
         _fail(wire, StopError(f"the worker failed: {type(error).__name__}: {error}"), permanent=False)

@@ -36,6 +36,7 @@ class Estimator(Protocol):
 
         Raises:
             ModelRefused: the runtime refused the arrays or failed.
+            MemoryError: this process gets no more memory.
         """
         ...
 

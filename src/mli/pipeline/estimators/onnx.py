@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _DTYPES = {"float": "float32", "double": "float64"}
 _ERRORS_ONLY = 3
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
+"""onnxruntime has no class of error for it."""
 
 
 class OnnxEstimator:
@@ -43,6 +45,7 @@ class OnnxEstimator:
         try:
             results = self._session.run(self._names, dict(arrays))
         except Exception as error:
+            _check_memory(error)
             raise ModelRefused("onnxruntime failed on a frame", got=_first_line(error)) from error
         return dict(zip(self._names, results, strict=True))
 
@@ -68,6 +71,7 @@ def _load(path: str, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(path, _options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:
+        _check_memory(error)
         raise ModelRefused(
             f"{Path(path).name}: onnxruntime {onnxruntime.__version__} cannot load this model",
             got=_first_line(error),
@@ -88,6 +92,16 @@ def _info(node: Any) -> TensorInfo:
     element = node.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
     return TensorInfo(node.name, shape, _DTYPES.get(element, element))
+
+
+def _check_memory(error: Exception) -> None:
+    """Too little memory is no fault of the model's file.
+
+    Raises:
+        MemoryError: that is what onnxruntime says.
+    """
+    if any(words in str(error) for words in _NO_MEMORY):
+        raise MemoryError(_first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:
