@@ -4,6 +4,7 @@ import signal
 
 from tests.fixtures.brokers import amqtt_broker, certificates, make_mosquitto, recording_broker
 from tests.fixtures.control_groups import no_control_groups_left
+from tests.fixtures.core_process import witnessed_broker
 from tests.fixtures.hostile_http import make_proxy, make_server
 from tests.fixtures.swift_server import own_swift, swift
 
@@ -17,6 +18,7 @@ __all__ = [
     "own_swift",
     "recording_broker",
     "swift",
+    "witnessed_broker",
 ]
 
 # A job in the background ignores Ctrl-C, and so would every process that the tests start and interrupt.
