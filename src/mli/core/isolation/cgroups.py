@@ -272,9 +272,10 @@ def _unescaped(text: str) -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty for none."""
+    """When a process started, in the kernel's ticks; empty for none, and for one that has ended."""
     # Its name is in brackets, and may itself contain brackets and blanks.
-    return "".join(_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[19:20])
+    fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
 
 
 def _text(path: Path) -> str:

@@ -68,7 +68,7 @@ def try_containers() -> Containers | NoContainers:
             return found
         log.debug("no container with %s: %s", variant, problem)
         said = said or problem
-    return _explained(said)
+    return explain(said)
 
 
 def _version(program: str) -> tuple[int, ...]:
@@ -99,8 +99,12 @@ def _problem(program: str, version: tuple[int, ...], variant: Variant) -> str | 
     return lines[-1] if lines else f"exit code {done.returncode}"
 
 
-def _explained(said: str) -> NoContainers:
-    """The likely cause, from what the kernel tells of its settings."""
+def explain(said: str, settings: Path = Path("/proc/sys")) -> NoContainers:
+    """The likely cause, from what the kernel tells of its settings.
+
+    Args:
+        said: by bubblewrap.
+    """
     for name, forbids, remedy in (
         ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
         ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
@@ -111,7 +115,7 @@ def _explained(said: str) -> NoContainers:
             "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict to /etc/apparmor.d and reload AppArmor)",
         ),
     ):
-        if _setting(name) == forbids:
+        if _setting(settings / name) == forbids:
             key = name.replace("/", ".")
             return NoContainers(f"user namespaces are forbidden on this device ({key} is {forbids})", said, remedy)
     if _filtered():
@@ -127,9 +131,9 @@ def _explained(said: str) -> NoContainers:
     )
 
 
-def _setting(name: str) -> str:
+def _setting(path: Path) -> str:
     try:
-        return Path("/proc/sys", name).read_text().strip()
+        return path.read_text().strip()
     except OSError:
         return ""
 
