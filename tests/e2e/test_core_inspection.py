@@ -115,7 +115,7 @@ def test_nothing_of_a_tls_broker_or_store_secret_is_written_anywhere(
     passwords.write_text("")
     subprocess.run(["mosquitto_passwd", "-b", str(passwords), "me", password], check=True, capture_output=True)
     broker = make_mosquitto(certificates=certificates, extra=f"password_file {passwords}")
-    device = DeviceRoot(tmp_path, broker, AWS_SESSION_TOKEN="FwoGZXIvYXdzEJr-session-token")
+    device = DeviceRoot(tmp_path, broker, changes={"AWS_SESSION_TOKEN": "FwoGZXIvYXdzEJr-session-token"})
     (device.path / "secrets").mkdir()
     (device.path / "secrets" / "mqtt").write_text(f"{password}\n")
     device.write(
