@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from tests.fixtures.brokers import ROOT
 from tests.fixtures.swift_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer
+from tests.unit.models.model_files import make_zip
 
 from mli.config.settings import ModelSource
 from mli.errors import ArchiveRefused, MliError, RefusedError, RetryError, StopError
@@ -25,6 +26,7 @@ from mli.models.fetching.download import Patience
 from mli.models.fetching.fetcher import Fetcher
 from mli.models.fetching.partial import remove_partials
 from mli.models.fetching.watch import FetchCancelled
+from mli.models.repository import Repository
 
 MEBIBYTE = 1024 * 1024
 QUICK = Patience(attempts=8, first_pause_s=0.05, longest_pause_s=0.4)
@@ -94,6 +96,18 @@ def test_archive_comes_with_its_digest(swift: SwiftServer, tmp_path: Path) -> No
     assert fetched.path.name == "mod_l_1_more_.zip"
     assert ACCESS_KEY in fetched.told
     assert SECRET_KEY not in fetched.told
+
+
+def test_fetched_archive_is_installed_without_another_look_at_its_digest(swift: SwiftServer, tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "pets.zip", {"model.onnx": b"weights" * 1000, "labels.txt": b"cat\ndog\n"})
+    fetched = fetcher(swift).fetch(ModelSource(swift.put("pets.zip", archive.read_bytes())), tmp_path)
+    done: list[int] = []
+    repository = Repository(tmp_path / "root")
+    spec = repository.install(
+        fetched.path, fetched.sha256, hashed=fetched.stamp, progress=lambda now, _: done.append(now)
+    )
+    assert spec.sha256 == digest(archive.read_bytes())
+    assert done[0] == fetched.size_bytes
 
 
 def test_empty_object_comes_too(swift: SwiftServer, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Bringer:
                 fetched.told,
                 fetched.sha256,
             )
-        spec = self._repository.install(fetched.path, fetched.sha256)
+        spec = self._repository.install(fetched.path, fetched.sha256, hashed=fetched.stamp)
         self.clean_up(fetched.path)
         return Brought(spec, ModelState(fetched.sha256, pinned))
 

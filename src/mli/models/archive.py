@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mli.errors import RetryError
 from mli.models.members import DEFAULT_LIMITS, Entry, ExtractLimits, Member, PathRegister
-from mli.models.opened import OpenedArchive, Progress
+from mli.models.opened import FileStamp, OpenedArchive, Progress
 from mli.models.rules import Rule, shown
 from mli.models.staging import staging_folder, sync_directory
 from mli.models.tar_reader import read_tar
@@ -98,8 +98,15 @@ def extract(
     return ExtractedArchive(digest, members)
 
 
-def check_digest(archive: OpenedArchive, expected: str | None) -> str:
-    """The archive's sha256; refused with both where it is not the ``expected`` one."""
+def check_digest(archive: OpenedArchive, expected: str | None, hashed: FileStamp | None = None) -> str:
+    """The archive's sha256; refused with both where it is not the ``expected`` one.
+
+    Args:
+        hashed: the file's stamp when ``expected`` was found to be its digest; while it has it, nothing is read again.
+    """
+    if expected is not None and archive.stamp == hashed:
+        archive.skip_digest()
+        return expected.lower()
     digest = archive.sha256()
     if expected is not None and digest != expected.lower():
         error = archive.refused(Rule.DIGEST, f"sha256 {digest}")

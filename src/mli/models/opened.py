@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,12 +19,28 @@ from mli.models.rules import Rule, refusal
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """Which file it is, and in which state: any write to it, or another file of its name, makes another stamp."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileStamp:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
 class OpenedArchive:
     """A model archive's bytes, read through one descriptor so that a swapped name changes nothing.
 
     Attributes:
         name: base name, for messages.
         size_bytes: of the whole archive.
+        stamp: of the file when it was opened.
     """
 
     def __init__(self, path: Path, progress: Progress | None = None) -> None:
@@ -35,11 +52,12 @@ class OpenedArchive:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise _unreadable(path, error.strerror or str(error)) from error
-        self._first = os.fstat(self._descriptor)
-        if not stat.S_ISREG(self._first.st_mode):
+        found = os.fstat(self._descriptor)
+        if not stat.S_ISREG(found.st_mode):
             os.close(self._descriptor)
             raise _unreadable(path, "it is not a file")
-        self.size_bytes = self._first.st_size
+        self.stamp = FileStamp.of(found)
+        self.size_bytes = found.st_size
 
     def __enter__(self) -> Self:
         return self
@@ -86,13 +104,12 @@ class OpenedArchive:
 
     def check_unchanged(self) -> None:
         """Raises ArchiveRefused if somebody wrote to the archive since it was opened."""
-        now = os.fstat(self._descriptor)
-        if (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (
-            self._first.st_size,
-            self._first.st_mtime_ns,
-            self._first.st_ctime_ns,
-        ):
+        if FileStamp.of(os.fstat(self._descriptor)) != self.stamp:
             raise self.refused(Rule.CHANGED, "it was written to while it was read")
+
+    def skip_digest(self) -> None:
+        """Count the digest's pass as done: it was taken before."""
+        self._advance(self.size_bytes)
 
     def finish_progress(self) -> None:
         """Report all work as done (headers are not counted one by one)."""

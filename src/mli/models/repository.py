@@ -20,6 +20,7 @@ from mli.models.archive import OpenedArchive, Progress, check_digest, unpack
 from mli.models.contents import describe, describe_checked
 from mli.models.json_check import Checker, parse_json
 from mli.models.members import CHUNK_BYTES, DEFAULT_LIMITS, ExtractLimits, Member
+from mli.models.opened import FileStamp
 from mli.models.rules import shown
 from mli.models.staging import locked, remove_stale, staging_folder, sync_directory, write_durably
 from mli.types import ModelSpec
@@ -66,11 +67,20 @@ class Repository:
             ) from error
         remove_stale(self.folder)
 
-    def install(self, archive: Path, sha256: str | None = None, *, progress: Progress | None = None) -> ModelSpec:
+    def install(
+        self,
+        archive: Path,
+        sha256: str | None = None,
+        *,
+        hashed: FileStamp | None = None,
+        progress: Progress | None = None,
+    ) -> ModelSpec:
         """Extract, check and keep a model archive; an installed one is verified and used again.
 
         Args:
             sha256: digest that the archive must have.
+            hashed: the archive's stamp when ``sha256`` was found to be its digest, as a fetch does; a file that was
+                not touched since then is not hashed again.
             progress: called with bytes of work done and their total.
 
         Raises:
@@ -78,7 +88,7 @@ class Repository:
             RetryError: no room on the disk, or it failed.
         """
         with OpenedArchive(archive, progress) as opened:
-            digest = check_digest(opened, sha256)
+            digest = check_digest(opened, sha256, hashed)
             if self._is_intact(digest):
                 opened.check_unchanged()
                 opened.finish_progress()

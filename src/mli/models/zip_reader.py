@@ -270,8 +270,10 @@ def _check_descriptor(archive: OpenedArchive, record: _Central, found: bytes) ->
 
 def _data(archive: OpenedArchive, record: _Central, start: int) -> Iterator[bytes]:
     """The member's bytes, counted and checked; its last chunk comes before the check of the checksum."""
-    packed = archive.chunks(start, record.packed_bytes, _INPUT_BYTES)
-    chunks = packed if record.method == _STORED else _inflate(archive, record, packed)
+    if record.method == _STORED:
+        chunks = archive.chunks(start, record.packed_bytes)
+    else:
+        chunks = _inflate(archive, record, archive.chunks(start, record.packed_bytes, _INPUT_BYTES))
     crc = count = 0
     for chunk in chunks:
         count += len(chunk)

@@ -16,6 +16,7 @@ from tests.unit.models.model_files import FILES, MANIFEST, make_tar, make_zip
 
 from mli.errors import ArchiveRefused, RetryError
 from mli.models.members import ExtractLimits
+from mli.models.opened import FileStamp
 from mli.models.packing import write_archive
 from mli.models.repository import Repository
 from mli.models.rules import Rule
@@ -61,6 +62,21 @@ def test_installing_again_writes_nothing(tmp_path: Path, archive: Path) -> None:
     before = tree(tmp_path / "root")
     assert repository.install(archive) == spec
     assert tree(tmp_path / "root") == before
+
+
+def test_a_file_that_was_hashed_is_not_hashed_again_until_it_is_touched(tmp_path: Path, archive: Path) -> None:
+    repository, stamp, claimed = Repository(tmp_path / "root"), FileStamp.of(archive.stat()), "0" * 64
+    assert repository.install(archive, claimed, hashed=stamp).sha256 == claimed
+    copy = tmp_path / "copy"
+    shutil.copy2(archive, copy)
+    copy.rename(archive)
+    with pytest.raises(ArchiveRefused, match="rule digest"):
+        repository.install(archive, claimed, hashed=stamp)
+    stamp = FileStamp.of(archive.stat())
+    with archive.open("r+b") as file:
+        file.write(archive.read_bytes()[:1])
+    with pytest.raises(ArchiveRefused, match="rule digest"):
+        repository.install(archive, claimed, hashed=stamp)
 
 
 def test_a_wrong_digest_keeps_nothing(tmp_path: Path, archive: Path) -> None:

@@ -24,6 +24,7 @@ from mli.models.fetching.s3 import FIRST_REGION, S3Object
 from mli.models.fetching.url import shown_uri
 from mli.models.fetching.watch import FetchCancelled, Watch
 from mli.models.fetching.web import WebFile
+from mli.models.opened import FileStamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Fetched:
     Attributes:
         path: of the archive; a ``file://`` one stays where it is, and is not the caller's to remove.
         sha256: of its bytes, hexadecimal; the expected one where there was one.
+        stamp: of the file when that was known, so that ``Repository.install`` need not hash it again.
         etag: of the store, where it gave a strong one.
         resumed_from_bytes: so many had come in earlier attempts of other fetches.
         told: where it came from, and with which credentials.
@@ -40,6 +42,7 @@ class Fetched:
 
     path: Path
     sha256: str
+    stamp: FileStamp
     size_bytes: int
     etag: str | None
     resumed_from_bytes: int
@@ -119,9 +122,11 @@ class Fetcher:
                 on_size=on_size,
             )
             sha256 = download.run()
+            path = partial.finish()
             return Fetched(
-                partial.finish(),
+                path,
                 sha256,
+                FileStamp.of(path.stat()),
                 partial.size_bytes,
                 partial.origin.etag,
                 download.resumed_from_bytes,
@@ -218,4 +223,4 @@ class Fetcher:
         sha256, found = hash_in_place(path, self._store.max_bytes, watch, progress, on_size)
         if expected is not None and sha256 != expected:
             raise digest_refusal(str(path), expected, sha256)
-        return Fetched(path, sha256, found.st_size, None, 0, str(path))
+        return Fetched(path, sha256, FileStamp.of(found), found.st_size, None, 0, str(path))
