@@ -465,6 +465,9 @@ def test_a_wrong_broker_is_told_with_its_line_and_without_its_password(folder: P
         ("x: " + "[" * 30 + "]" * 30 + "\n", 1, "nested too deeply"),
         ("x: " + "[" * 100_000, 1, "nested too deeply"),
         ("a: 1\n---\nb: 2\n", 2, "not valid YAML"),
+        ("a: 1\nb: 1:30\n", 2, "1:30 is a number of base 60 to YAML"),
+        ("a: 1\nb: 1:30.5\n", 2, "1:30.5 is a number of base 60 to YAML"),
+        ("a: 0x" + "f" * 99 + "\n", 1, "a number of 101 characters"),
     ],
 )  # fmt: skip
 def test_yaml_that_cannot_be_read_names_its_line(folder: Path, text: str, line: int, told: str) -> None:

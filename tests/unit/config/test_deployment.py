@@ -157,6 +157,7 @@ def test_images_below_the_allowed_folders_are_read(root: Path, uri: str) -> None
         "images/link-out/a.png",
         "images/link-out/*.png",
         "images/circle/x",
+        "images/[link]",
         "~/x",
     ],
 )
@@ -166,6 +167,7 @@ def test_images_elsewhere_are_refused_from_the_network_only(
     monkeypatch.setenv("HOME", str(root))
     (root / "link-out").symlink_to(root / "private")
     (root / "images" / "link-out").symlink_to("../private")
+    (root / "images" / "[link]").symlink_to("../private")
     (root / "images" / "circle").symlink_to("circle")
     with pytest.raises(UsageError) as refusal:
         source(root, uri)
@@ -271,6 +273,25 @@ def test_plain_http_is_refused_from_everywhere(root: Path) -> None:
 def test_a_region_belongs_to_a_bucket(root: Path) -> None:
     text = "revision: 1\nmodel: {uri: archives/m.zip, region: eu-west-1}\nsource: images\n"
     assert errors(root, text) == ["d:2: model: `region` belongs to an s3:// address"]
+
+
+def test_the_line_of_an_error_is_known_in_json_too(root: Path) -> None:
+    value = {"revision": 1, "model": "s3://bucket/m.zip", "source": "images", "top": 0}
+    for indent in (1, "\t"):
+        assert errors(root, json.dumps(value, indent=indent)) == ["d:5: top: expected at least 1, found 0"]
+
+
+def test_a_key_given_twice_is_refused_in_json_too(root: Path) -> None:
+    with pytest.raises(UsageError, match="the key `top` is given twice"):
+        parse(root, '{"revision": 1, "model": "s3://bucket/x", "source": "images", "top": 1, "top": 2}')
+
+
+def test_json_means_what_json_means(root: Path) -> None:
+    """Where PyYAML reads it differently: 1e-1 is no number to it, and a pair of escapes no letter."""
+    text = '{"revision": 1, "model": "s3://bucket/\\ud83d\\ude00", "source": "images", "min_confidence": 1e-1}'
+    deployment = parse(root, text)
+    assert deployment.models["main"].uri == "s3://bucket/\U0001f600"
+    assert deployment.pipelines[0].min_confidence == 0.1
 
 
 # --- commands, topics, isolation -----------------------------------------------------------------------------

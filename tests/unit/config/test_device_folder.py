@@ -152,6 +152,22 @@ def test_paths_elsewhere_stay_where_they_are(root: Path, tmp_path: Path) -> None
     assert mqtt.tls.ca_path == str(tmp_path / "my ca.pem")
 
 
+def test_what_is_below_greengrass_is_used_where_it_is(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's own copy is for a folder that lies elsewhere."""
+    old = tmp_path / "greengrass"
+    monkeypatch.setattr("mli.config.accelerator._GREENGRASS", old)
+    (old / "certs").mkdir(parents=True)
+    (old / "certs" / "root.ca.pem").write_text(CERTIFICATE)
+    config = json.loads(json.dumps(accelerator()).replace("file:///greengrass", f"file://{old}"))
+    mqtt = load_device(write(root, config)).mqtt
+    assert mqtt is not None
+    assert mqtt.tls is not None
+    assert mqtt.tls.ca_path == str(old / "certs" / "root.ca.pem")
+    assert mqtt.tls.certificate_path == str(root / "certs" / "abc.cert.pem")
+
+
 def test_a_byte_order_mark_is_no_error(root: Path) -> None:
     assert load_device(write(root, "\ufeff" + json.dumps(accelerator()))).thing == "gg_mli_accel_Core"
 
