@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from mli.core.doctor.finding import Verdict, fail, of_error, ok, skipped, warn
 from mli.core.doctor.patient import Patient
-from mli.core.doctor.records import read_highest, read_json, read_pointer
+from mli.core.doctor.records import read_highest, read_pointer
+from mli.core.service.systemd import Systemd
+from mli.core.service.unit import UNIT_NAME
 
 MEBIBYTE = 1024 * 1024
-_OLD_PLACES = ("/greengrass/ggc/", "/greengrass/v2/", "aws-greengrass-nucleus", "Greengrass.jar", "greengrassd")
-_ENABLED = ("/etc/systemd/system/multi-user.target.wants/greengrass.service", "/etc/init.d/greengrass")
-_STOP_OLD = "stop it for good: systemctl disable --now greengrass (`mli device install` does that)"
 _BAD_ENDS = ("failed", "rolled_back", "refused")
 _NEARLY_FULL = 0.8
 _SHOWN_FIELDS = (("", "what"), ("where: ", "where"), ("expected: ", "expected"), ("found: ", "got"))
@@ -34,7 +31,7 @@ def check_core(patient: Patient) -> Verdict:
                 f"{holder} works in {patient.root.path} and does not answer on its control socket",
                 "if it is `mli run`, all is well; else see `mli core logs`",
             )
-        return warn(f"no core runs in {patient.root.path}", "start it: systemctl start mli, or `mli core start`")
+        return _no_core(patient.root.path)
     told = f"mli {status.get('version', '?')}, revision {_or_none(status.get('revision'))}, {status.get('health')}"
     if status.get("health") == "degraded":
         error = status.get("last_error") or next(
@@ -44,6 +41,21 @@ def check_core(patient: Patient) -> Verdict:
         detail = "; ".join(line.strip() for line in what.splitlines() if line.strip())
         return fail(f"{told}: {detail}", remedy.strip() or _SEE_LOGS)
     return ok(told)
+
+
+def _no_core(root: Path) -> Verdict:
+    """What its service says, where there is one."""
+    unit = Systemd().show(UNIT_NAME, "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "ExecStart")
+    told = f"no core runs in {root}"
+    if unit["LoadState"] != "loaded" or str(root) not in unit["ExecStart"]:
+        return warn(told, f"start it: mli core start --root {root}, or make a service of it: mli device install")
+    if unit["ActiveState"] == "inactive":
+        return warn(f"{told}; its service {UNIT_NAME} is stopped", "start it: sudo systemctl start mli")
+    return fail(
+        f"{told}; its service {UNIT_NAME} is {unit['ActiveState']} ({unit['SubState']}, {unit['Result']}), "
+        f"started again {unit['NRestarts'] or 0} times",
+        "see why: mli core logs, journalctl -u mli",
+    )
 
 
 def check_deployment(patient: Patient) -> Verdict:
@@ -157,19 +169,19 @@ def judge_queue(queue: _Queue, max_bytes: int | None) -> Verdict:
 
 def check_old_core(patient: Patient) -> Verdict:
     """No Greengrass core is about that uses the same client id: each would end the other's connection."""
-    found = _old_core()
-    thing = _old_thing()
-    broker = patient.broker()
-    same = broker is not None and thing is not None and thing == broker.client_id
-    if found is not None:
-        told = f"a Greengrass core runs here (process {found}{f', thing {thing}' if thing else ''})"
-        if same or (thing is None and patient.device is not None):
-            return fail(f"{told}; with the same client id each ends the other's connection", _STOP_OLD)
-        return ok(f"{told}; it is another thing's")
-    enabled = next((place for place in _ENABLED if Path(place).exists()), None)
-    if enabled is not None:
-        return warn(f"an old Greengrass core does not run, but starts with the machine ({enabled})", _STOP_OLD)
-    return ok("no Greengrass core is about")
+    from mli.core.service.greengrass import OldGreengrass
+
+    old = OldGreengrass(Systemd(), "" if patient.device is None else patient.device.thing)
+    undone = [change.text for change in old.changes()]
+    if undone:
+        only_later = all(text.startswith("keep ") for text in undone)
+        told = "starts at the next boot" if only_later else "runs"
+        return (warn if only_later else fail)(
+            f"an old Greengrass of this thing {told}, and each of the two would end the other's connection; "
+            f"to be done: {', '.join(undone)}",
+            "`sudo mli device install` does that; or: sudo systemctl disable --now greengrass",
+        )
+    return ok("; ".join(old.left_alone()) or "no Greengrass core is about")
 
 
 def _last_deployment(patient: Patient) -> tuple[str | None, dict[str, Any]]:
@@ -177,21 +189,6 @@ def _last_deployment(patient: Patient) -> tuple[str | None, dict[str, Any]]:
     told = (patient.status or {}).get("deployment")
     body = told if isinstance(told, dict) else read_highest(patient.root)
     return body.get("state"), body.get("error") or {}
-
-
-def _old_core() -> int | None:
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        command = " ".join(process.info["cmdline"] or ())
-        if any(place in command for place in _OLD_PLACES) and "mli" not in command.split()[:4]:
-            return int(process.info["pid"])
-    return None
-
-
-def _old_thing() -> str | None:
-    """Of the accelerator's own place."""
-    section = read_json(Path("/greengrass/config/config.json")).get("coreThing")
-    arn = section.get("thingArn") if isinstance(section, dict) else None
-    return str(arn).rpartition("/")[2] if arn else None
 
 
 def _or_none(value: object) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from mli.config.settings import DeviceSettings, SpoolSettings
 from mli.core.doctor.clock import ask_time, judge_clock
 from mli.core.doctor.machine import MEBIBYTE, DiskState, check_disk, judge_disk, judge_processor
 from mli.core.doctor.patient import Patient, core_in
-from mli.core.doctor.running import check_queue
+from mli.core.doctor.running import check_old_core, check_queue
 from mli.core.root import Root, RootLock
 from mli.delivery.spool import Spool
 from mli.delivery.spool_schema import Refusal
@@ -172,3 +176,39 @@ def test_the_process_that_holds_a_root_is_found_without_touching_its_lock(tmp_pa
     with RootLock(Root(tmp_path)):
         assert core_in(tmp_path) == os.getpid()
     assert core_in(tmp_path) is None
+
+
+# --- an old Greengrass -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def old_greengrass(folder: Path, thing: str) -> Iterator[None]:
+    """A process that lies and is called as Greengrass V1's daemon."""
+    daemon = folder / "greengrass" / "ggc" / "packages" / "1.11.6" / "bin" / "daemon"
+    daemon.parent.mkdir(parents=True)
+    shutil.copy(shutil.which("sleep") or "", daemon)
+    config = folder / "greengrass" / "config" / "config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps({"coreThing": {"thingArn": f"arn:aws:iot:eu-central-1:1:thing/{thing}"}}))
+    process = subprocess.Popen([str(daemon), "600"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("thing", "state"), [("belt-7", "fail"), ("door-1", "ok")])
+def test_an_old_greengrass_that_runs(tmp_path: Path, thing: str, state: str) -> None:
+    patient = Patient(Root(tmp_path), DeviceSettings("belt-7", str(tmp_path)))
+    with old_greengrass(tmp_path, thing):
+        verdict = check_old_core(patient)
+    assert verdict.state == state, verdict
+    if state == "fail":
+        assert "an old Greengrass of this thing runs" in verdict.detail
+        assert "mli device install" in (verdict.remedy or "")
+
+
+def test_no_old_greengrass(tmp_path: Path) -> None:
+    verdict = check_old_core(Patient(Root(tmp_path), DeviceSettings("belt-7", str(tmp_path))))
+    assert verdict.detail == "no Greengrass core is about"
