@@ -149,7 +149,7 @@ def test_a_message_that_is_larger_than_the_broker_takes_is_refused(recording_bro
 
 
 def test_amqtt_which_speaks_311_alone_takes_part(amqtt_broker: AmqttBroker) -> None:
-    with RemoteSession(replace(amqtt_broker.settings(), client_id="")) as session:
+    with RemoteSession(replace(amqtt_broker.settings(connect_timeout_s=1.0), client_id="")) as session:
         assert session.protocol == "MQTT 3.1.1"
         session.publish_retained("mli/deployments/a", b"1")
         assert session.subscribe(["mli/deployments/a"]) == {}
