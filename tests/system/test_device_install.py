@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fixtures.booted_system import PYTHON, BootedSystem
 from tests.fixtures.brokers import Certificates, Mosquitto, wait_until
-from tests.fixtures.color_model import color_model
+from tests.fixtures.color_model import color_archive, color_model, numbered_images
 from tests.fixtures.device_files import make_device_files
 
 from mli.core.bundle_request import BundleRequest
@@ -76,6 +78,7 @@ def test_unzip_install_done(
     system: BootedSystem,
     certificates: Certificates,
     make_mosquitto: Callable[..., Mosquitto],
+    tmp_path: Path,
 ) -> None:
     broker = make_mosquitto(certificates=certificates)
     for path in (certificates.client, certificates.client_key, certificates.ca):
@@ -102,6 +105,45 @@ def test_unzip_install_done(
     assert again.startswith("fine    system ")
     assert "nothing had to be changed; press-4 runs from /var/lib/mli" in again
     assert shown(system, "NRestarts") == "0"
+
+    archive = color_archive(tmp_path)
+    images = system.path(ROOT / "images")
+    numbered_images(images, 3)
+    (images / archive.name).write_bytes(archive.read_bytes())
+    system.run("chmod", "-R", "a+rX", ROOT / "images")
+    predictions = broker.subscribe("mli/predictions/press-4", 3)
+    publish(
+        broker, certificates, DEPLOYMENT.format(archive=archive.name, sha256=sha256(archive.read_bytes()).hexdigest())
+    )
+    output, _ = predictions.communicate(timeout=60)
+    assert output.count('"prediction": "') == 3
+    status = json.loads(system.mli("core", "status", "--json").stdout)
+    (pipeline,) = status["pipelines"]
+    assert (pipeline["isolation"], pipeline["why_not_isolated"]) == ("container", None)
+    assert pipeline["memory"]["control"] == memory_control(system)
+
+
+DEPLOYMENT = """
+revision: 1
+models: {{color: {{uri: "file:///var/lib/mli/images/{archive}", sha256: {sha256}}}}}
+pipelines: {{main: {{source: {{kind: images, uri: "/var/lib/mli/images/*.png", interval: 200ms}}, model: color}}}}
+"""
+
+
+def publish(broker: Mosquitto, certificates: Certificates, deployment: str) -> None:
+    tls = ["--cafile", certificates.ca, "--cert", certificates.client, "--key", certificates.client_key]
+    command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", broker.port, "-q", 1, "-r", *tls]
+    subprocess.run(
+        [*map(str, command), "-t", "mli/deployments/press-4", "-s"], input=deployment, text=True, check=True
+    )
+
+
+def memory_control(system: BootedSystem) -> str:
+    """What can hold the memory of workers there."""
+    if system.path("/sys/fs/cgroup/memory").is_dir():
+        return "cgroup v1"
+    controllers = system.run("cat", "/sys/fs/cgroup/cgroup.controllers").stdout.split()
+    return "cgroup v2" if "memory" in controllers else "watchdog"
 
 
 def test_the_service_owns_what_it_must_and_nothing_more(system: BootedSystem) -> None:
@@ -143,6 +185,7 @@ def test_inside_the_unit_models_run_and_little_else_can_be_done(system: BootedSy
     found: dict[str, Any] = json.loads(system.path(f"{ROOT}/trial.json").read_text())
     assert sum(found["inference"]) == pytest.approx(1.0)
     assert found["container"]["kind"] == ("container" if isolation == "auto" else "none"), found["container"]
+    assert found["container"]["memory"] == memory_control(system)
     assert found["psutil"] is True
     assert found["state"] == "written"
     assert found["key"] == "-----BEGIN"

@@ -75,3 +75,11 @@ def test_only_a_newer_systemd_is_asked_to_wait_longer_each_time() -> None:
     assert "RestartSteps" not in unit_text(settings)
     settings = UnitSettings(sys.executable, Path("/x"), systemd_version=254)
     assert "RestartSteps=5\nRestartMaxDelaySec=60\n" in unit_text(settings)
+
+
+def test_old_control_groups_are_given_to_the_service_by_root() -> None:
+    settings = UnitSettings(sys.executable, Path("/x"), user="press", old_groups=True)
+    own = "/sys/fs/cgroup/memory/system.slice/mli.service"
+    text = unit_text(settings)
+    assert f"ExecStartPre=-+/bin/chown press {own} {own}/cgroup.procs {own}/tasks\n" in text
+    assert f"ReadWritePaths=-/sys/fs/cgroup/system.slice/mli.service -{own}\n" in text

@@ -17,7 +17,7 @@ from mli.core.service.folder import folder_changes, return_changes
 from mli.core.service.greengrass import OldGreengrass
 from mli.core.service.probe import ANYBODY, check_environment, check_files, check_import, check_place
 from mli.core.service.systemd import UNIT_FOLDER, Systemd
-from mli.core.service.unit import MARK, UNIT_NAME, UnitSettings, root_and_user, start_arguments, unit_text
+from mli.core.service.unit import MARK, OLD_GROUPS, UNIT_NAME, UnitSettings, root_and_user, start_arguments, unit_text
 from mli.errors import StopError, UsageError
 
 UNIT_PATH = UNIT_FOLDER / UNIT_NAME
@@ -190,6 +190,7 @@ class _Service:
                 user=self._request.user,
                 containers=self._request.containers,
                 camera=self._request.camera,
+                old_groups=OLD_GROUPS.is_dir(),
                 systemd_version=self._systemd.version(),
             )
         )

@@ -17,6 +17,8 @@ READ_ONLY = ("config", "certs", "secrets", "device.yaml", "ggc", "ota")
 """What lies in the root but not in the service's hands; the last two are the old Greengrass's own."""
 STATE_ROOT = Path("/var/lib/mli")
 WATCHDOG_S = 60
+_GROUPS = Path("/sys/fs/cgroup")
+OLD_GROUPS = _GROUPS / "memory"
 _BACKOFF_SINCE = 254
 """The first systemd that waits longer after each failure."""
 
@@ -29,6 +31,7 @@ class UnitSettings:
         python: the interpreter that runs the installation, absolute.
         containers: workers may be put into containers; else the unit forbids all that only these need.
         camera: a pipeline opens a camera of this machine.
+        old_groups: this machine bounds memory by control groups of version 1, which systemd gives to no other user.
         systemd_version: directives that came later are left out.
     """
 
@@ -37,6 +40,7 @@ class UnitSettings:
     user: str = "mli"
     containers: bool = True
     camera: bool = False
+    old_groups: bool = False
     systemd_version: int = 0
 
 
@@ -98,6 +102,7 @@ def _running(settings: UnitSettings) -> list[str]:
     return [
         "Type=notify",
         "NotifyAccess=main",
+        *([_old_group_given(settings.user)] if settings.old_groups else []),
         f"ExecStart={' '.join(command)}",
         f"User={settings.user}",
         f"Group={settings.user}",
@@ -118,9 +123,18 @@ def _running(settings: UnitSettings) -> list[str]:
     ]
 
 
+def _old_group_given(user: str) -> str:
+    """Root gives the service its own group, and nothing above it; ``-``: a machine that has moved on needs it not."""
+    own = OLD_GROUPS / "system.slice" / UNIT_NAME
+    return f"ExecStartPre=-+/bin/chown {user} {own} {own}/cgroup.procs {own}/tasks"
+
+
 def _files(settings: UnitSettings) -> list[str]:
     """Each read-only entry becomes a mount point, so the service can neither write nor replace it."""
     kept = " ".join(_quoted(settings.root / name, optional=True) for name in READ_ONLY)
+    groups = [
+        f"-{path}/system.slice/{UNIT_NAME}" for path in (_GROUPS, *([OLD_GROUPS] if settings.old_groups else []))
+    ]
     state = ["StateDirectory=mli", "StateDirectoryMode=0751"] if settings.root == STATE_ROOT else []
     return [
         *state,
@@ -129,7 +143,7 @@ def _files(settings: UnitSettings) -> list[str]:
         f"ReadOnlyPaths={kept}",
         # Of the control groups only its own, in which it bounds its workers' memory.
         "ProtectControlGroups=yes",
-        f"ReadWritePaths=-/sys/fs/cgroup/system.slice/{UNIT_NAME}",
+        f"ReadWritePaths={' '.join(groups)}",
         "ProtectHome=yes",
         "PrivateTmp=yes",
         "PrivateMounts=yes",
