@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -405,3 +406,21 @@ def test_the_tls_port_carries_subscription_and_states(
         assert rig.sink.wait_states(30.0)
         wait_until(lambda: rig.sink.status().subscribed, "the subscription")
         assert rig.sink.status().endpoint == f"mqtts://localhost:{broker.port}"
+
+
+def test_a_subscription_that_mosquitto_refuses_is_told_and_predictions_and_states_go_on(
+    tmp_path: Path, make_mosquitto: MakeMosquitto
+) -> None:
+    (plugin,) = Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")  # access files alone never refuse one
+    rules = tmp_path / "dynamic-security.json"
+    access = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+    rules.write_text(json.dumps({"defaultACLAccess": access}))
+    rules.chmod(0o600)
+    broker = make_mosquitto(extra=f"plugin {plugin}\nplugin_opt_config_file {rules}")
+    with DeliveryRig(tmp_path, broker.settings(), topics=[WANTED]) as rig:
+        rig.sink.set_state(STATUS, b"online")
+        rig.feed(1, 3)
+        rig.wait_empty()
+        assert rig.sink.wait_states(30.0)
+        wait_until(lambda: rig.sink.status().left_out, "the refusal")
+        assert rig.sink.status().left_out == (f"subscription to {WANTED}: not authorized (reason 135)",)
