@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from mli.config.fields import THING
-from mli.config.paths import Problems
+from mli.config.paths import Problems, why_unreadable
 from mli.config.yaml_places import Location, read_bounded
 from mli.errors import UsageError
 
@@ -62,7 +62,7 @@ def read_accelerator(root: Path) -> AcceleratorConfig | None:
         if not path.exists():
             return None
     except OSError as error:
-        raise UsageError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+        raise UsageError(f"the file cannot be read: {why_unreadable(error)}", where=str(path)) from error
     try:
         value = json.loads(read_bounded(path).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -135,7 +135,13 @@ def _file(
         )
         return
     path = Path(unquote(written.removeprefix("file://")) if written.startswith("file://") else written)
-    config.section["mqtt"]["tls"][key] = str(_below_root(path, root) if path.is_absolute() else folder / path)
+    path = _below_root(path, root) if path.is_absolute() else folder / path
+    if _is_there(path) is False:
+        config.problems.append(
+            (here, f"{path}: no such file; unzip greengrass-setup.zip in {root} once more, or correct the path")
+        )
+        return
+    config.section["mqtt"]["tls"][key] = str(path)
 
 
 def _below_root(path: Path, root: Path) -> Path:
@@ -145,11 +151,12 @@ def _below_root(path: Path, root: Path) -> Path:
     return root / path.relative_to(_GREENGRASS)
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: Path) -> bool | None:
+    """None where one may not look."""
     try:
         return path.exists()
-    except OSError:  # a folder of somebody else
-        return False
+    except OSError:
+        return None
 
 
 def _found(value: object) -> str:

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mli.config.paths import Problems, absolute, check_file
+from mli.config.paths import Problems, absolute, check_file, why_unreadable
 from mli.config.pem import MAX_PEM_BYTES, PemKind, trust_anchor, wrong_with_pem
 from mli.config.settings import (
     AllowSettings,
@@ -90,7 +90,7 @@ def _pem_file(written: str | None, kind: PemKind, folder: Path, here: Location, 
         try:
             wrong = wrong_with_pem(path, kind)
         except OSError as error:
-            wrong = f"{error.strerror}; give the user that runs the core the right to read it"
+            wrong = why_unreadable(error)
         if wrong:
             problems.append((here, f"{written}: {wrong}"))
     return str(path)
@@ -171,7 +171,7 @@ def _text_of(written: str, folder: Path, here: Location, problems: Problems) -> 
         with path.open("rb") as file:
             return file.read(MAX_PEM_BYTES).decode("ascii", "replace")
     except OSError as error:
-        problems.append((here, f"{written}: {error.strerror}"))
+        problems.append((here, f"{written}: {why_unreadable(error)}"))
         return None
 
 
@@ -188,7 +188,7 @@ def _secret(value: str | None, root: Path, here: Location, problems: Problems) -
             raise OSError(errno.EFBIG, f"larger than {_MAX_SECRET_BYTES:,} bytes")
         secret = path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        why = error.strerror
+        why = why_unreadable(error)
     except UnicodeDecodeError:
         why = "not UTF-8 text"
     else:

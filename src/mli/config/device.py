@@ -11,7 +11,7 @@ import pydantic
 
 from mli.config.accelerator import ALPN, ALPN_PORT, CONFIG, AcceleratorConfig, read_accelerator
 from mli.config.build_device import build_device
-from mli.config.paths import Problems
+from mli.config.paths import Problems, why_unreadable
 from mli.config.problems import problems_of
 from mli.config.refusals import place_of, refusal_of
 from mli.config.schema import DeviceFile
@@ -80,7 +80,7 @@ def _read(root: Path, device_file: str) -> tuple[AcceleratorConfig | None, Place
     except UsageError as error:
         unreadable.append(error)
     except OSError as error:
-        unreadable.append(UsageError(f"the folder cannot be read: {error.strerror}", where=str(root)))
+        unreadable.append(UsageError(f"the folder cannot be read: {why_unreadable(error)}", where=str(root)))
     if len(unreadable) == 1:
         raise unreadable[0]
     if unreadable:

@@ -28,10 +28,16 @@ def check_file(path: Path, written: str, here: Location, problems: Problems) -> 
     try:
         kind = "" if path.is_file() else "is a folder, not a file" if path.is_dir() else "no such file"
     except OSError as error:
-        kind = error.strerror or "cannot be read"
+        kind = why_unreadable(error)
     if kind:
         problems.append((here, f"{written}: {kind}" if Path(written) == path else f"{written}: {kind} ({path})"))
     return not kind
+
+
+def why_unreadable(error: OSError) -> str:
+    """What the system says, and what to do where it is about rights."""
+    why = error.strerror or "cannot be read"
+    return f"{why}; let the user that runs mli read it" if isinstance(error, PermissionError) else why
 
 
 def exists(path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from mli.config.paths import why_unreadable
 from mli.errors import UsageError
 
 Location = tuple[str | int, ...]
@@ -60,7 +61,7 @@ def read_bounded(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+        raise UsageError(f"the file cannot be read: {why_unreadable(error)}", where=str(path)) from error
 
 
 def parse_settings(data: bytes, name: str) -> PlacedYaml:

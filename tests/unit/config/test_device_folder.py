@@ -198,7 +198,8 @@ def test_certificates_that_are_missing_or_mixed_up_are_told(root: Path) -> None:
     write(root, accelerator())
     name, principal = "config/config.json", "crypto.principals.IoTCertificate"
     assert errors(root) == [
-        f"{name}: crypto.caPath: certs/root.ca.pem: no such file",
+        f"{name}: crypto.caPath: certs/root.ca.pem: no such file; unzip greengrass-setup.zip in ROOT once more, or "
+        "correct the path",
         f"{name}: {principal}.certificatePath: certs/abc.cert.pem: expected a certificate, found rsa private key",
         f"{name}: {principal}.privateKeyPath: certs/abc.private.key: this is no PEM file",
     ]
