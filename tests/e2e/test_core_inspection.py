@@ -99,6 +99,7 @@ def test_logs_as_json_and_of_a_pipeline(device: DeviceRoot, tmp_path: Path) -> N
         wait_until(
             lambda: "broken.png" in device.run("core", "logs", "--pipeline", "main").stdout, "the skipped image"
         )
+        assert "onnxruntime" in device.run("core", "logs", "--pipeline", "main").stdout  # what the core says of it
         objects = [json.loads(line) for line in device.run("core", "logs", "--json").stdout.splitlines()]
     assert all({"time", "level", "logger", "message"} <= item.keys() for item in objects)
     unknown = device.run("core", "logs", "--pipeline", "mian")

@@ -116,6 +116,7 @@ class Agent:
                 on_death=self._worker_died,
                 forever=True,
                 isolator=self._isolator,
+                log_settings=device.log,
             )
             stack.callback(self._pipelines.stop)
             self._serving = Serving(self._pipelines)

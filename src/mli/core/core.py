@@ -162,6 +162,7 @@ class Core:
             on_record=self._on_record,
             on_change=self._changed.set,
             isolator=self._isolator,
+            log_settings=self._device.log,
         )
         stack.callback(self._start_over_finished)
         stack.callback(pipelines.stop)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from mli.config.settings import PipelineSettings
+from mli.config.settings import LogSettings, PipelineSettings
 from mli.core.isolation.isolator import Isolator
 from mli.core.journal import PipelineJournal
 from mli.core.logs import close_log, pipeline_log
@@ -42,6 +42,7 @@ class PipelineSet:
         on_death: hears the pipeline and how its worker ended, where it should not have ended.
         forever: a broken pipeline is tried again now and then.
         isolator: how workers are started.
+        log_settings: of the pipelines' own logs.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class PipelineSet:
         isolator: Isolator,
         on_death: Callable[[PipelineSupervisor, Death], None] = lambda *_: None,
         forever: bool = False,
+        log_settings: LogSettings | None = None,
     ) -> None:
         self._isolator = isolator
+        self._log_settings = log_settings
         self._outbound = outbound
         self._root = root
         self._on_record = on_record
@@ -145,7 +148,7 @@ class PipelineSet:
 
     def _supervisor(self, planned: Planned, *, standby: bool) -> PipelineSupervisor:
         settings = planned.settings
-        journal = self._journal(settings.name)
+        journal = self._journal(settings)
 
         def on_committed(record: Record) -> None:
             journal.record(record)
@@ -170,10 +173,11 @@ class PipelineSet:
         )
         return supervisor
 
-    def _journal(self, name: str) -> PipelineJournal:
+    def _journal(self, settings: PipelineSettings) -> PipelineJournal:
+        name = settings.name
         with self._lock:
             if name not in self._journals:
-                user_log = pipeline_log(self._root.user_log(name), name)
+                user_log = pipeline_log(self._root.user_log(name), name, self._log_settings, thing=settings.thing)
                 self._journals[name] = (PipelineJournal(user_log), user_log)
             return self._journals[name][0]
 

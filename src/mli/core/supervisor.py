@@ -111,6 +111,8 @@ class PipelineSupervisor(threading.Thread):
         self.settings = settings
         self.model = model
         self.error: MliError | None = None
+        # In the pipeline's own log as well.
+        self._log = logging.LoggerAdapter(log, {"pipeline": settings.name})
         self._store = store
         self._source_key = source_key
         self._on_committed = on_committed
@@ -159,7 +161,7 @@ class PipelineSupervisor(threading.Thread):
         try:
             worker.go(self._go_message())
         except (OSError, RetryError) as error:
-            log.warning("pipeline %s: its warm worker could not begin: %s", self.settings.name, error)
+            self._log.warning("pipeline %s: its warm worker could not begin: %s", self.settings.name, error)
             worker.kill()
 
     def stop(self) -> None:
@@ -183,7 +185,7 @@ class PipelineSupervisor(threading.Thread):
         try:
             self._supervise()
         except Exception as error:
-            log.exception("the supervisor of %s failed", self.settings.name)
+            log.exception("the supervisor of %s failed", self.settings.name, extra=self._log.extra)
             self.error = error if isinstance(error, MliError) else MliError(f"{type(error).__name__}: {error}")
             self._set("broken", error=str(self.error))
 
@@ -194,14 +196,14 @@ class PipelineSupervisor(threading.Thread):
                 continue
             if death.error is None:
                 if death.source_ended:
-                    log.info("pipeline %s: its source came to its end", self.settings.name)
+                    self._log.info("pipeline %s: its source came to its end", self.settings.name)
                 self._set("finished" if death.source_ended else "stopped", pid=None)
                 return
             if self._stop_asked.is_set():
                 break
             delay_s = self._policy.failed()
             self.error = death.error
-            log.error("pipeline %s: %s", self.settings.name, death.error)
+            self._log.error("pipeline %s: %s", self.settings.name, death.error)
             self._learn(death)
             if death.timed_out:
                 self._status = replace(self._status, timeouts=self._status.timeouts + 1)
@@ -211,7 +213,7 @@ class PipelineSupervisor(threading.Thread):
                 if not (self._forever and self._may_go):
                     return
                 delay_s = LONGEST_DELAY_S
-            log.info("pipeline %s: a new worker starts in %.1f s", self.settings.name, delay_s)
+            self._log.info("pipeline %s: a new worker starts in %.1f s", self.settings.name, delay_s)
             state: State = "broken" if self._status.state == "broken" else "waiting"
             self._set(state, pid=None, error=str(death.error), restarts=self._status.restarts + 1)
             self._stop_asked.wait(delay_s)
@@ -249,7 +251,7 @@ class PipelineSupervisor(threading.Thread):
                 worker.kill()
             return worker.run(go)
         except RetryError as error:  # a full disk is no failure of the worker
-            log.error("pipeline %s cannot start: %s", self.settings.name, error)
+            self._log.error("pipeline %s cannot start: %s", self.settings.name, error)
             self._set("waiting", error=str(error))
             worker.end()
             self._stop_asked.wait(RESUME_RETRY_S)
@@ -261,7 +263,7 @@ class PipelineSupervisor(threading.Thread):
     def _go_message(self) -> Go:
         resume = self._store.resume(self.settings.name, self._source_key)
         if resume.position is not None and self.settings.source.once:
-            log.warning("pipeline %s goes on after %s, where it stopped", self.settings.name, resume.position)
+            self._log.warning("pipeline %s goes on after %s, where it stopped", self.settings.name, resume.position)
         self._counters = resume.counters
         return Go(resume, self._caution)
 
@@ -271,7 +273,7 @@ class PipelineSupervisor(threading.Thread):
             self._store.submit(message, self._committed)
             return
         if isinstance(message, Warm):
-            log.info("pipeline %s: %s, input %s", self.settings.name, message.backend, message.input_text)
+            self._log.info("pipeline %s: %s, input %s", self.settings.name, message.backend, message.input_text)
             state: State = self._status.state if self._may_go else "standby"
             self._set(state, backend=message.backend, input_text=message.input_text)
         else:
