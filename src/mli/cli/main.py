@@ -14,6 +14,7 @@ from mli import __version__
 from mli.cli.config import config
 from mli.cli.core import core_app
 from mli.cli.demo import demo
+from mli.cli.deploy import deploy
 from mli.cli.device import device_app
 from mli.cli.doctor import doctor
 from mli.cli.model import model_app
@@ -35,6 +36,7 @@ app.command()(demo)
 app.command()(run)
 app.command()(config)
 app.command()(watch)
+app.command()(deploy)
 app.command()(doctor)
 model_app.command("import")(import_model)
 app.add_typer(model_app, name="model")
