@@ -70,6 +70,8 @@ def test_a_model_works_in_each_mode(place: Place, isolator: Isolator, mode: Isol
     assert life.worker.isolation.kind == ("none" if mode == "none" else "container")
     assert life.worker.isolation.why_not is None
     assert life.worker.resident_bytes > 30 * MEBIBYTE
+    assert "Seccomp:\t2" in life.process_status  # no new connection, no program, no namespace, in any mode
+    assert "NoNewPrivs:\t1" in life.process_status
 
 
 # --- what a hijacked worker gets --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Collection
 
 _SYSCALLS: dict[str, tuple[int | None, int | None]] = {
     # The network, and sockets of this device
@@ -148,8 +149,11 @@ def limit_resources(*, data_bytes: int, cpu_s: float, file_bytes: int) -> None:
     _lower(resource.RLIMIT_DATA, data_bytes)
 
 
-def refuse_system_calls() -> bool:
+def refuse_system_calls(keep: Collection[str] = ()) -> bool:
     """Make the calls named above fail with EPERM from now on, in this thread and all that it starts.
+
+    Args:
+        keep: those of them that stay allowed.
 
     Returns:
         False where the system has no such filter: this process then keeps its network.
@@ -157,7 +161,7 @@ def refuse_system_calls() -> bool:
     machine = _MACHINES.get(os.uname().machine)
     if not sys.platform.startswith("linux") or machine is None or sys.maxsize < 2**32:
         return False
-    code = b"".join(struct.pack("<HBBI", *instruction) for instruction in _filter(*machine, os.getpid()))
+    code = b"".join(struct.pack("<HBBI", *instruction) for instruction in _filter(*machine, os.getpid(), keep))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return False
@@ -173,7 +177,7 @@ def _lower(kind: int, soft: int, hard: int | None = None) -> None:
     resource.setrlimit(kind, (wanted[0], wanted[1]))
 
 
-def _filter(column: int, machine: int, pid: int) -> list[_Instruction]:
+def _filter(column: int, machine: int, pid: int, keep: Collection[str]) -> list[_Instruction]:
     program = [
         (_LOAD, 0, 0, _MACHINE_AT),
         (_EQUAL, 1, 0, machine),  # another machine's numbers (32-bit programs) mean other calls
@@ -182,9 +186,9 @@ def _filter(column: int, machine: int, pid: int) -> list[_Instruction]:
         (_AT_LEAST, 0, 1, _X32_NUMBERS),
         _REFUSE,
     ]
-    for numbers in _SYSCALLS.values():
+    for name, numbers in _SYSCALLS.items():
         number = numbers[column]
-        if number is not None:
+        if number is not None and name not in keep:
             program += [(_EQUAL, 0, 1, number), _REFUSE]
     # The C library then starts its threads with clone, whose flags can be read here.
     program += [(_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, _FAIL | errno.ENOSYS)]

@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NoReturn
 
-from mli.core.confinement import die_with_parent
+from mli.core.confinement import die_with_parent, refuse_system_calls
 from mli.core.wire import WINDOW, Ack, Failed, Finished, Go, Heartbeat, Ready, Start, Stop, Trying, Warm, Wire
 from mli.errors import MliError, RefusedError, StopError
 from mli.types import Record
@@ -32,6 +32,9 @@ def main() -> None:
     start = wire.receive()
     if not isinstance(start, Start):
         sys.exit(1)
+    # What a hijacked worker would want, and none needs: connections of its own, other programs, new namespaces. Also
+    # where no container can be had.
+    refuse_system_calls(keep=("sendto",))  # on the one socket that there is
     try:
         _serve(wire, start)
     except MliError as error:
