@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from mli.config.redaction import redact
 from mli.errors import MliError
 from mli.frozen_json import to_json
 
@@ -48,8 +49,9 @@ class Problem:
 
     @staticmethod
     def of(error: MliError) -> Problem:
-        """The error for a document."""
-        return Problem(error.what, error.where, error.expected, error.got, error.remedy)
+        """The error for a document, which others will read: without secrets."""
+        details = (error.where, error.expected, error.got, error.remedy)
+        return Problem(redact(error.what), *(None if text is None else redact(text) for text in details))
 
 
 @dataclass(frozen=True, slots=True)

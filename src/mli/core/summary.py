@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from mli import __version__
+from mli.config.redaction import redact
 from mli.core.deployed import Deployed
 from mli.core.status import (
     BrokerState,
@@ -47,7 +48,7 @@ def summarize(
         health=health,
         pipelines=pipelines,
         spool=SpoolState(spool.queued, spool.dead, spool.queued_bytes),
-        last_error=next((item.error for item in pipelines if item.error), last_error),
+        last_error=next((item.error for item in pipelines if item.error), last_error and redact(last_error)),
     )
 
 
@@ -66,7 +67,7 @@ def _pipeline(status: PipelineStatus) -> PipelineState:
         dropped=status.counters.dropped,
         restarts=status.restarts,
         timeouts=status.timeouts,
-        error=status.error,
+        error=status.error and redact(status.error),
     )
 
 

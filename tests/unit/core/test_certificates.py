@@ -78,7 +78,7 @@ def test_a_certificate_of_another_time_is_told_with_the_clock(
 
 
 def test_a_certificate_that_expires_soon_is_a_caution(files: DeviceFiles) -> None:
-    found = check_identity(files.cert, files.key, NOW + YEAR - timedelta(days=10))
+    found = check_identity(files.cert, files.key, NOW + YEAR - timedelta(days=9, hours=12))
     assert not found.problems
     assert "expires in 9 days" in found.cautions[0]
 

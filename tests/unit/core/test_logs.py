@@ -19,6 +19,7 @@ from mli.config.settings import LogSettings
 from mli.core.log_format import MAX_CHARACTERS, TextFormatter, error_text
 from mli.core.logs import close_log, journal_listens, open_logs, pipeline_log
 from mli.core.root import Root
+from mli.core.status import Problem
 from mli.errors import RetryError, StopError
 
 RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
@@ -230,6 +231,7 @@ from pathlib import Path
 from mli.config.settings import LogSettings
 from mli.core.logs import open_logs
 from mli.core.root import Root
+from mli.core.status import Problem
 from mli.errors import StopError
 found = os.fstat(2)
 environment = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
@@ -264,6 +266,11 @@ def test_only_the_journals_own_stream_is_the_journal() -> None:
     assert journal_listens({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}, 2)
     assert not journal_listens({"JOURNAL_STREAM": "8:1"}, 2)
     assert not journal_listens({}, 2)
+
+
+def test_an_error_in_a_published_document_has_no_secret() -> None:
+    problem = Problem.of(StopError("no way", where="mqtt://me:hunter2@broker", remedy="look"))
+    assert problem == Problem("no way", where="mqtt://me:***@broker", remedy="look")
 
 
 def test_an_error_on_the_terminal_is_safe() -> None:
