@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.fixtures.brokers import ROOT, Certificates, Mosquitto
 from tests.fixtures.color_model import color_archive, color_image, color_model, detector_model, numbered_images
+from tests.fixtures.device_root import DeviceRoot
 from tests.fixtures.mli_process import MLI, environment, kill_group
 from tests.fixtures.mxnet_files import golden_archive, synset
 
@@ -172,11 +173,23 @@ def follow(desk: Desk, arguments: list[str]) -> None:
     elif arguments[0] == "run":
         with desk.running(arguments) as process:
             end_after_output(process, ends_itself="--once" in arguments)
+    elif arguments[0] == "doctor" or arguments[:2] in (["core", "status"], ["core", "logs"]):
+        look_at_core(desk, arguments)
     else:
         with desk.running(arguments) as process:
             output, errors = process.communicate(timeout=60)
             assert process.returncode == 0, errors
             assert output
+
+
+def look_at_core(desk: Desk, arguments: list[str]) -> None:
+    """A command that is for a device on which a core runs."""
+    device = DeviceRoot(desk.folder, desk.plain)
+    with device.core():
+        if "--pipeline" in arguments:
+            device.deploy({"model": str(desk.folder / "YOUR.zip"), "source": str(desk.folder / "images")})
+        with desk.running([*arguments, "--root", str(device.path)]) as process:
+            end_after_output(process, ends_itself="-f" not in arguments)
 
 
 def end_after_output(process: subprocess.Popen[str], *, ends_itself: bool) -> None:
