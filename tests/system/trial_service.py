@@ -65,7 +65,7 @@ def main() -> None:
     notifier = Notifier()
     result, model = Path(sys.argv[1]), sys.argv[2]
     root = result.parent
-    status = Path("/proc/self/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     found = {
         "inference": attempt(lambda: infer(model)),
         "container": attempt(lambda: container(root)),
@@ -80,7 +80,7 @@ def main() -> None:
         "clock": attempt(lambda: __import__("time").clock_settime(0, 0)),
         "other processes": attempt(own_processes),
         "devices": sorted(names_in("/dev") & {"kmsg", "loop0", "mem", "null", "urandom"}),
-        "capabilities": [line.split()[1] for line in status if line.startswith("CapEff")],
+        "rights": {name: status[name] for name in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")},
         "environment": sorted(set(os.environ) & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}),
     }
     result.write_text(json.dumps(found))

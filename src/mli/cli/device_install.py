@@ -99,6 +99,12 @@ def _making(
         check_system(root)  # before the folder is read, which is mostly root's alone
     containers = isolation is Isolation.AUTO
     device = load_device(root)
+    if not containers and device.min_isolation == "container":
+        raise UsageError(
+            "device.yaml lets nothing run without a container, and this unit would allow none",
+            where=str(root / "device.yaml"),
+            expected="--isolation auto, or min_isolation: none",
+        )
     if containers and shutil.which("bwrap") is None:
         cautions.append("bubblewrap is not installed, so workers run without containers (apt install bubblewrap)")
     request = InstallRequest(root, user, containers=containers, camera=camera)

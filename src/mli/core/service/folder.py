@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mli.core.service.account import Account
 from mli.core.service.change import Change
+from mli.core.service.unit import ROOT_MODE
 from mli.errors import StopError
 
 READ = ("config", "certs", "device.yaml", "deployment.yaml")
@@ -22,8 +23,6 @@ STATE = (
     *("models", "cache", "downloads", "deployments", "log"),
     *("spool.db", "spool.db-wal", "spool.db-shm", "core.sock", ".lock"),
 )
-ROOT_MODE = 0o751
-"""The service makes files in it; others may pass through, to the images for example, but not look around."""
 _READ_FOLDER, _READ_FILE, _SECRET_FILE, _OWNER_ALONE = 0o750, 0o640, 0o400, 0o7700
 _LONGEST_KEY_BYTES = 64 * 1024
 _SHOWN = 4

@@ -71,7 +71,8 @@ def install_steps(
 
     def access() -> Iterator[Change]:
         _check_access(user, root, device, caution)
-        return iter(())
+        if find_account(user) is None:  # only in a dry run
+            yield Change(f"try as {user} to import mli, to read the configuration and to write", lambda: None)
 
     def greengrass() -> Iterator[Change]:
         for text in old.left_alone():

@@ -37,7 +37,7 @@ if not os.access(sys.argv[1], os.R_OK | os.W_OK | os.X_OK):
 print(json.dumps(told))
 """
 """Both run as ``python -I -c``: whether that user can start this Python at all is part of the question."""
-_ELSEWHERE = "python3 -m venv /opt/mli; /opt/mli/bin/pip install mli; /opt/mli/bin/mli device install"
+_ELSEWHERE = "python3 -m venv /opt/mli, install mli into that, and say: /opt/mli/bin/mli device install"
 
 
 def check_place(root: Path) -> None:

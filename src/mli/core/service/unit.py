@@ -16,6 +16,8 @@ _ROOT_MARK = "# Root: "
 READ_ONLY = ("config", "certs", "secrets", "device.yaml", "ggc", "ota")
 """What lies in the root but not in the service's hands; the last two are the old Greengrass's own."""
 STATE_ROOT = Path("/var/lib/mli")
+ROOT_MODE = 0o751
+"""The service makes files in its root; others may pass through, to the images for example, but not look around."""
 WATCHDOG_S = 60
 _GROUPS = Path("/sys/fs/cgroup")
 OLD_GROUPS = _GROUPS / "memory"
@@ -135,7 +137,7 @@ def _files(settings: UnitSettings) -> list[str]:
     groups = [
         f"-{path}/system.slice/{UNIT_NAME}" for path in (_GROUPS, *([OLD_GROUPS] if settings.old_groups else []))
     ]
-    state = ["StateDirectory=mli", "StateDirectoryMode=0751"] if settings.root == STATE_ROOT else []
+    state = ["StateDirectory=mli", f"StateDirectoryMode={ROOT_MODE:04o}"] if settings.root == STATE_ROOT else []
     return [
         *state,
         "ProtectSystem=strict",
