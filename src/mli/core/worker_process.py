@@ -206,7 +206,8 @@ class WorkerProcess:
             what = "it did not open its source" if self._warm else "it did not load its model"
             return self._hung(what, "start_timeout", self._limits.start_timeout_s)
         silence = now - self._heard_at
-        if self.oldest_frame_s and self.oldest_frame_s + silence > self._limits.frame_timeout_s:
+        is_heard = silence <= SILENCE_S  # a stopped worker is silent, also when it was stopped in a frame
+        if is_heard and self.oldest_frame_s and self.oldest_frame_s + silence > self._limits.frame_timeout_s:
             return self._hung("a frame took too long", "frame_timeout", self._limits.frame_timeout_s)
         if silence > max(SILENCE_S, self._limits.frame_timeout_s):
             return self._hung("its work loop is silent", "frame_timeout", self._limits.frame_timeout_s, silent=True)
@@ -272,8 +273,12 @@ class WorkerProcess:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         last = self._last_lines[-1] if self._last_lines else None
         # Whoever is killed from outside is not to blame for it.
-        suspect = None if -code in (signal.SIGKILL, signal.SIGTERM) else self._trying
-        return Death(error=StopError(f"the worker died: {how}", got=last), suspect=suspect)
+        from_outside = -code in (signal.SIGKILL, signal.SIGTERM)
+        remedy = "see who ended it: the system's log (dmesg, journalctl) says so where it was the system"
+        if not from_outside:
+            remedy = "try the model on a workstation (mli model verify); this pipeline's log has its last frames"
+        error = StopError(f"the worker died: {how}", got=last, remedy=remedy)
+        return Death(error=error, suspect=None if from_outside else self._trying)
 
     def end(self) -> None:
         """Whatever it still does, it is gone after this."""

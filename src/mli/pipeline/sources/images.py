@@ -200,7 +200,12 @@ class ImagesSource:
     def _tell_empty(self) -> None:
         expected = f"{', '.join(EXTENSIONS)} files"
         if self.finite:
-            raise RefusedError("there are no images", where=plain_text(self._uri), expected=expected)
+            raise RefusedError(
+                "there are no images",
+                where=plain_text(self._uri),
+                expected=expected,
+                remedy="put them there first, or leave `once` out: then the source waits for them",
+            )
         if not self._gone:
             log.warning("there are no images yet in %s; waiting for %s", plain_text(self._uri), expected)
 
