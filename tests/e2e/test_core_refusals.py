@@ -3,7 +3,6 @@ on with its worker, without a lost or wrongly attributed prediction; then the ne
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import zipfile
@@ -25,7 +24,7 @@ from tests.fixtures.bad_models import (
     wrong_golden_archive,
 )
 from tests.fixtures.color_model import color_archive, color_model, numbered_images
-from tests.fixtures.core_process import CoreProcess, WitnessedBroker, check_unbroken
+from tests.fixtures.core_process import CoreProcess, WitnessedBroker, check_unbroken, sha256_of
 from tests.fixtures.device_root import root_without
 from tests.fixtures.swift_server import ACCESS_KEY, SECRET_KEY, SwiftServer
 
@@ -88,10 +87,6 @@ def device(
         device.deploy_good()
         yield device
         core.stop()
-
-
-def sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 Make = Callable[[Device], Mapping[str, Any] | str]
