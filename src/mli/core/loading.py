@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mli.config.settings import DeploymentSettings, DeviceSettings
@@ -48,6 +51,11 @@ class Loader:
     def wanted_again(self, record: DeploymentRecord, revision: int | None) -> Wanted:
         """The deployment, to be applied once more from its beginning."""
         settings = self.settings(record)
+        models = {
+            name: replace(source, sha256=record.models[name].sha256) if name in record.models else source
+            for name, source in settings.models.items()
+        }
+        settings = replace(settings, models=models, identity=record.identity)
         return Wanted(settings, record.text, record.origin, record.folder, record.name, revision, record.signed_by)
 
     def wanted_from_file(self, text: bytes, path: Path, listener: Listener | None = None) -> Wanted:
@@ -64,6 +72,7 @@ class Loader:
                 f"{path.name}: a deployment of this machine cannot change whom the device trusts",
                 remedy="change `trust` in device.yaml, and start the core again",
             )
+        settings = _with_digests(settings)
         folder, name = str(path.parent), path.name
         return Wanted(settings, text.decode(), "file", folder, name, settings.revision, listener=listener)
 
@@ -84,3 +93,25 @@ class Loader:
     def prepare(self, settings: DeploymentSettings, installed: Mapping[str, ModelSpec]) -> Deployed:
         """See ``prepare_models``."""
         return prepare_models(settings, installed, self._device, self._root, log.info, self.isolator)
+
+
+def _with_digests(settings: DeploymentSettings) -> DeploymentSettings:
+    """A file of this machine may change while its path does not: its digest then makes another deployment."""
+    digests = {}
+    for name, source in settings.models.items():
+        path = Path(source.uri)
+        if source.sha256 is None and path.is_absolute():
+            try:
+                with path.open("rb") as file:
+                    digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise StopError(
+                    f"the model archive of {name} cannot be read", where=source.uri, got=error.strerror
+                ) from error
+    if not digests:
+        return settings
+    models = {
+        name: replace(source, sha256=digests.get(name, source.sha256)) for name, source in settings.models.items()
+    }
+    identity = hashlib.sha256(json.dumps([settings.identity, digests], sort_keys=True).encode()).hexdigest()
+    return replace(settings, models=models, identity=identity)
