@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mli.core.sending.rollout import Change
 
 _FEW = 10
@@ -114,7 +116,7 @@ class LinesView:
 class LiveView:
     """A table of the things that are under way, on a terminal; those that ended scroll away above it."""
 
-    def __init__(self, things: Sequence[str], good: str) -> None:
+    def __init__(self, things: Sequence[str], good: str, console: Console | None = None) -> None:
         from rich.live import Live
 
         self._width = max(map(len, things))
@@ -122,7 +124,7 @@ class LiveView:
         self._started = time.monotonic()
         self._open: dict[str, Change | None] = dict.fromkeys(things)
         self._states: dict[str, str] = dict.fromkeys(things, "waiting")
-        self._live = Live(get_renderable=self._table, refresh_per_second=5, transient=True)
+        self._live = Live(console=console, get_renderable=self.table, refresh_per_second=5, transient=True)
 
     def __enter__(self) -> LiveView:
         self._live.start()
@@ -146,7 +148,8 @@ class LiveView:
     def idle(self) -> None:
         """The table draws itself."""
 
-    def _table(self) -> Any:
+    def table(self) -> Any:
+        """The things that are under way, and how many are in which state."""
         from rich.table import Table
         from rich.text import Text
 
