@@ -8,17 +8,23 @@ import shutil
 import signal
 import subprocess
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.fixtures.brokers import ROOT, Certificates, Mosquitto
 from tests.fixtures.color_model import color_archive, color_image, color_model, detector_model, numbered_images
+from tests.fixtures.device_files import public_pem
 from tests.fixtures.device_root import DeviceRoot
 from tests.fixtures.mli_process import MLI, environment, kill_group
 from tests.fixtures.mxnet_files import golden_archive, synset
+
+from mli.core.bundle_request import BundleRequest
+from mli.core.device_bundle import write_bundle
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -100,6 +106,7 @@ def desk(make_mosquitto: Callable[..., Mosquitto], certificates: Certificates, t
     labels = {"synset.txt": synset(10)}
     golden_archive("inception-rounds-up-0.8", folder / "inception-bn.zip", prefix="Inception-BN", extra=labels)
     (folder / "secret.txt").write_text("sesame\n")
+    (folder / "deploy.pub").write_bytes(public_pem(Ed25519PrivateKey.generate()))
     names = {
         certificates.ca: ("ca.pem", "root.ca.pem"),
         certificates.client: ("me.pem", "other.pem", "gg_mli_accel.cert.pem"),
@@ -175,6 +182,8 @@ def follow(desk: Desk, arguments: list[str]) -> None:
             end_after_output(process, ends_itself="--once" in arguments)
     elif arguments[0] == "doctor" or arguments[:2] in (["core", "status"], ["core", "logs"]):
         look_at_core(desk, arguments)
+    elif arguments[:2] == ["device", "install"]:
+        look_at_installation(desk, arguments)
     else:
         with desk.running(arguments) as process:
             output, errors = process.communicate(timeout=60)
@@ -190,6 +199,23 @@ def look_at_core(desk: Desk, arguments: list[str]) -> None:
             device.deploy({"model": str(desk.folder / "YOUR.zip"), "source": str(desk.folder / "images")})
         with desk.running([*arguments, "--root", str(device.path)]) as process:
             end_after_output(process, ends_itself="-f" not in arguments)
+
+
+def look_at_installation(desk: Desk, arguments: list[str]) -> None:
+    """A dry run shows every step, also where no systemd runs or a service could not see the tests' Python."""
+    assert "--dry-run" in arguments, "tests/system installs"
+    certificate, key, authorities = (desk.folder / name for name in ("me.pem", "me.key", "ca.pem"))
+    request = BundleRequest("gg_mli_accel", "localhost", certificate, key, authorities)
+    write_bundle(request, desk.folder / "setup.zip")
+    with zipfile.ZipFile(desk.folder / "setup.zip") as archive:
+        archive.extractall(desk.folder / "device")
+    words = [str(desk.folder / "device") if word == "/var/lib/mli" else word for word in arguments]
+    with desk.running(words) as process:
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode in (0, 1), errors
+        assert [line.split()[1] for line in output.splitlines() if line[:7].strip()][:8] == [
+            *("system", "python", "user", "folder", "access", "greengrass", "unit", "service")
+        ]
 
 
 def end_after_output(process: subprocess.Popen[str], *, ends_itself: bool) -> None:
