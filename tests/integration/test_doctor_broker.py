@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from tests.fixtures.alpn_front import ALPN, AlpnFront
 from tests.fixtures.brokers import AmqttBroker, Certificates, Mosquitto, free_port, wait_until
 
 from mli.config.settings import DeviceSettings, MqttSettings, TlsSettings
@@ -44,11 +46,10 @@ PatientAt = Callable[..., Patient]
 MakeMosquitto = Callable[..., Mosquitto]
 
 
-def is_failure(verdict: Verdict, told: str, remedy: str) -> bool:
+def expect_failure(verdict: Verdict, told: str, remedy: str) -> None:
     assert verdict.state == "fail", verdict
     assert told in verdict.detail, verdict
     assert remedy in (verdict.remedy or ""), verdict
-    return True
 
 
 def test_all_is_well(patient_at: PatientAt, make_mosquitto: MakeMosquitto, certificates: Certificates) -> None:
@@ -68,12 +69,12 @@ def test_an_old_broker_is_spoken_to_in_its_own_protocol(patient_at: PatientAt, a
 
 def test_a_name_that_nobody_knows(patient_at: PatientAt) -> None:
     verdict = check_name(patient_at(MqttSettings("", 1883), host="no-such-host.invalid"))
-    assert is_failure(verdict, "no-such-host.invalid: the name cannot be resolved", "resolvectl query")
+    expect_failure(verdict, "no-such-host.invalid: the name cannot be resolved", "resolvectl query")
 
 
 def test_a_port_where_nothing_listens(patient_at: PatientAt) -> None:
     verdict = check_port(patient_at(MqttSettings("", free_port())))
-    assert is_failure(verdict, "nothing listens there", "start the broker")
+    expect_failure(verdict, "nothing listens there", "start the broker")
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ def test_a_broker_of_another_authority(
     settings = make_mosquitto(certificates=certificates).settings()
     patient = patient_at(settings, tls=replace(settings.tls or TlsSettings(), ca_path=str(certificates.other_ca)))
     verdict = check_tls(patient)
-    assert is_failure(verdict, "it shows CN=server, signed by CN=ca", "take the authority that signed")
+    expect_failure(verdict, "it shows CN=server, signed by CN=ca", "take the authority that signed")
 
 
 def test_a_broker_of_another_name(
@@ -93,7 +94,7 @@ def test_a_broker_of_another_name(
 ) -> None:
     pair = certificates.elsewhere, certificates.elsewhere_key
     verdict = check_tls(patient_at(make_mosquitto(certificates=certificates, server=pair).settings()))
-    assert is_failure(verdict, "it is for elsewhere.example", "by a name in its certificate")
+    expect_failure(verdict, "it is for elsewhere.example", "by a name in its certificate")
 
 
 def test_a_broker_that_wants_a_certificate(
@@ -101,19 +102,53 @@ def test_a_broker_that_wants_a_certificate(
 ) -> None:
     settings = make_mosquitto(certificates=certificates).settings()
     patient = patient_at(settings, tls=TlsSettings(str(certificates.ca)))
-    assert is_failure(check_tls(patient), "does not take this device's certificate", "register the certificate")
+    expect_failure(check_tls(patient), "does not take this device's certificate", "register the certificate")
 
 
 def test_a_port_that_speaks_no_tls(
     patient_at: PatientAt, make_mosquitto: MakeMosquitto, certificates: Certificates
 ) -> None:
     patient = patient_at(make_mosquitto().settings(), tls=TlsSettings(str(certificates.ca)))
-    assert is_failure(check_tls(patient), "TLS", "speaks TLS")
+    expect_failure(check_tls(patient), "TLS", "speaks TLS")
 
 
 def test_aws_on_443_wants_alpn(patient_at: PatientAt) -> None:
     patient = patient_at(MqttSettings(""), host="a1-ats.iot.eu-central-1.amazonaws.com", port=443, tls=TlsSettings())
-    assert is_failure(check_tls(patient), "by ALPN", "alpn: x-amzn-mqtt-ca")
+    expect_failure(check_tls(patient), "by ALPN", "alpn: x-amzn-mqtt-ca")
+
+
+def test_a_broker_that_says_nothing(patient_at: PatientAt) -> None:
+    """As behind a firewall that lets connections in and swallows what is said."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = MqttSettings("", server.getsockname()[1])
+        plain = patient_at(settings, connect_timeout_s=0.3)
+        secure = patient_at(settings, connect_timeout_s=0.3, tls=TlsSettings())
+        assert check_port(plain).state == "ok"
+        expect_failure(check_tls(secure), "no TLS with localhost", "speaks TLS")
+        expect_failure(check_login(plain), "no answer to CONNECT", "the broker's own log")
+
+
+def test_alpn_as_aws_wants_it(
+    patient_at: PatientAt, make_mosquitto: MakeMosquitto, certificates: Certificates
+) -> None:
+    front = AlpnFront(certificates, make_mosquitto().port)
+    tls = TlsSettings(str(certificates.ca), str(certificates.client), str(certificates.client_key), ALPN)
+    patient = patient_at(MqttSettings("", front.port), tls=tls)
+    verdict = check_tls(patient)
+    assert verdict.state == "ok"
+    assert verdict.detail.endswith(f"ALPN {ALPN}")
+    assert check_login(patient).state == "ok"
+    front.close()
+
+
+def test_alpn_that_nobody_answers_to(
+    patient_at: PatientAt, make_mosquitto: MakeMosquitto, certificates: Certificates
+) -> None:
+    settings = make_mosquitto(certificates=certificates).settings()
+    assert settings.tls is not None
+    verdict = check_tls(patient_at(settings, tls=replace(settings.tls, alpn=ALPN)))
+    assert verdict.state == "warn"
+    assert f"does not answer to ALPN {ALPN!r}" in verdict.detail
 
 
 # --- what the broker says --------------------------------------------------------------------------------------
@@ -126,7 +161,7 @@ def test_a_wrong_password(patient_at: PatientAt, make_mosquitto: MakeMosquitto, 
     settings = make_mosquitto(extra=f"password_file {passwords}").settings()
     assert check_login(patient_at(settings, username="me", password="sesame")).state == "ok"
     verdict = check_login(patient_at(settings, username="me", password="open"))
-    assert is_failure(verdict, "refused the connection", "")
+    expect_failure(verdict, "refused the connection", "")
     assert "open" not in verdict.detail
 
 
@@ -155,7 +190,7 @@ def test_another_client_of_the_same_id(
     patient = patient_at(broker.settings(), protocol=spoken)
     with twin(broker.port, protocol):
         verdict = check_login(patient)
-    assert is_failure(verdict, f"another client connects with the id {THING}", "old Greengrass core")
+    expect_failure(verdict, f"another client connects with the id {THING}", "old Greengrass core")
 
 
 def test_a_running_cores_connection_is_left_alone(patient_at: PatientAt, make_mosquitto: MakeMosquitto) -> None:
@@ -179,7 +214,7 @@ def refusing_subscriptions(folder: Path) -> str:
 
 def test_a_subscription_that_is_refused(patient_at: PatientAt, make_mosquitto: MakeMosquitto, tmp_path: Path) -> None:
     verdict = check_subscription(patient_at(make_mosquitto(extra=refusing_subscriptions(tmp_path)).settings()))
-    assert is_failure(verdict, f"refuses the subscription to mli/deployments/{THING}", "iot:Subscribe")
+    expect_failure(verdict, f"refuses the subscription to mli/deployments/{THING}", "iot:Subscribe")
 
 
 def test_nothing_is_published(patient_at: PatientAt, make_mosquitto: MakeMosquitto) -> None:
@@ -214,7 +249,7 @@ def test_a_wanted_deployment_that_this_device_refuses(patient_at: PatientAt, mak
     broker = make_mosquitto()
     patient = patient_at(broker.settings())
     publish_wanted(broker, '{"revision": 3, "modle": "s3://b/m.zip", "source": "demo"}')
-    assert is_failure(check_wanted(patient), "did you mean 'model'?", "higher revision")
+    expect_failure(check_wanted(patient), "did you mean 'model'?", "higher revision")
 
 
 def test_a_wanted_deployment_is_told_with_its_revision(patient_at: PatientAt, make_mosquitto: MakeMosquitto) -> None:

@@ -22,7 +22,7 @@ from mli.config.redaction import hide
 from mli.config.settings import LogSettings
 from mli.core.log_format import JournalFormatter, JsonFormatter, TextFormatter, dated_prefix, journal_prefix
 from mli.core.root import Root
-from mli.errors import StopError
+from mli.errors import MliError, StopError
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +54,9 @@ def open_logs(
     top, ours = logging.getLogger(), logging.getLogger("mli")
     levels = top.level, ours.level
     with contextlib.ExitStack() as stack:
-        handlers = [_file(root.system_log, settings, thing, TextFormatter())]
-        if to_stderr:
-            handlers.append(_standard_error(settings, thing, environment))
-        handlers.append(_ByPipeline())
+        file = _file(root.system_log, settings, thing, TextFormatter())
+        stderr = [_standard_error(settings, thing, environment)] if to_stderr else []
+        handlers = [file, *stderr, _ByPipeline()]
         for handler in handlers:
             stack.callback(handler.close)
             stack.callback(top.removeHandler, handler)
@@ -69,7 +68,12 @@ def open_logs(
         stack.callback(ours.setLevel, levels[1])
         stack.callback(top.setLevel, levels[0])
         stack.enter_context(_nothing_past_the_log())
-        yield
+        try:
+            yield
+        except Exception as error:
+            # Whoever catches it tells it on standard error; afterwards only the file can.
+            file.handle(_last_word(error))
+            raise
 
 
 def pipeline_log(
@@ -104,6 +108,13 @@ def journal_listens(environment: Mapping[str, str], descriptor: int) -> bool:
     except OSError:
         return False
     return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _last_word(error: Exception) -> logging.LogRecord:
+    """That this ends with an error; of one that nobody foresaw, where it came from."""
+    foreseen = isinstance(error, MliError)
+    raised = None if foreseen else (type(error), error, error.__traceback__)
+    return logging.LogRecord(log.name, logging.CRITICAL, "", 0, "ended by an error: %s", (error,), raised)
 
 
 class _QuietFile(logging.handlers.RotatingFileHandler):

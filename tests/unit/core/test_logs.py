@@ -202,6 +202,20 @@ def test_a_record_is_bounded(root: Root) -> None:
     assert "9983616 characters more" in root.system_log.read_text()
 
 
+def test_an_error_that_ends_it_all_is_in_the_file(root: Root, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(StopError), open_logs(LogSettings(), root, to_stderr=True):
+        raise ERROR
+    first, *more = lines_of(root)
+    assert first.endswith(f"CRITICAL mli.core.logs: ended by an error: {ERROR.what}")
+    assert more[-1] == "  to fix:   set `limits: {memory: 207MB}`"
+    assert capfd.readouterr().err == ""  # its catcher tells it there
+    with pytest.raises(ZeroDivisionError), open_logs(LogSettings(), root):
+        raise ZeroDivisionError(f"mqtt://me:{SECRET}@broker")
+    text = root.system_log.read_text()
+    assert "  | ZeroDivisionError: mqtt://me:***@broker" in text
+    assert SECRET not in text
+
+
 def test_files_are_not_for_everybody(root: Root) -> None:
     with open_logs(LogSettings(), root):
         pass

@@ -16,7 +16,7 @@ from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
 
 AWS_PORT = 443
 AWS_ALPN = "x-amzn-mqtt-ca"
-_WAIT_S = 5.0
+_MOST_WAIT_S = 5.0
 _NO_BROKER = "there is no broker"
 _SHOWN_ADDRESSES = 3
 _CLIENT_ID_REFUSALS = (133, 135)
@@ -46,11 +46,11 @@ def check_port(patient: Patient) -> Verdict:
     if broker is None:
         return skipped(_NO_BROKER)
     try:
-        with socket.create_connection((broker.host, broker.port), _WAIT_S) as connection:
+        with socket.create_connection((broker.host, broker.port), _wait_s(broker)) as connection:
             return ok(f"connected to {broker.host}:{broker.port} from {connection.getsockname()[0]}")
     except OSError as error:
         refused = isinstance(error, ConnectionRefusedError)
-        told = describe_connect_error(error, replace(broker, connect_timeout_s=_WAIT_S))
+        told = describe_connect_error(error, replace(broker, connect_timeout_s=_wait_s(broker)))
         return fail(
             told,
             "start the broker, or correct the port in `mqtt` (iotMqttPort)"
@@ -73,7 +73,7 @@ def check_tls(patient: Patient) -> Verdict:
     told = ""
     try:
         with (
-            socket.create_connection((broker.host, broker.port), _WAIT_S) as plain,
+            socket.create_connection((broker.host, broker.port), _wait_s(broker)) as plain,
             context.wrap_socket(plain, server_hostname=broker.host) as secure,
         ):
             chosen = secure.selected_alpn_protocol()
@@ -158,6 +158,10 @@ def check_connection(patient: Patient) -> Verdict:
     return ok(f"the core is connected to {endpoint} ({broker.get('protocol')}) and subscribed")
 
 
+def _wait_s(broker: MqttSettings) -> float:
+    return min(_MOST_WAIT_S, broker.connect_timeout_s)
+
+
 def _login_remedy(found: Knock, broker: MqttSettings) -> str:
     if found.code == 134:
         return "check `mqtt: {username, password}`; the password may be in secrets/: `password: secret:NAME`"
@@ -231,7 +235,7 @@ def _shown_certificate(broker: MqttSettings, tls: TlsSettings) -> bytes | None:
         context.set_alpn_protocols([tls.alpn])
     try:
         with (
-            socket.create_connection((broker.host, broker.port), _WAIT_S) as plain,
+            socket.create_connection((broker.host, broker.port), _wait_s(broker)) as plain,
             context.wrap_socket(plain, server_hostname=broker.host) as secure,
         ):
             return secure.getpeercert(binary_form=True)

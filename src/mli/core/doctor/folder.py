@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mli.config.redaction import redact
 from mli.core.doctor.finding import Verdict, fail, of_error, ok, skipped, warn
 from mli.core.doctor.patient import Patient
 
@@ -111,8 +112,8 @@ def _secret_files(patient: Patient) -> Iterator[Path]:
     broker = patient.broker()
     if broker is not None and broker.tls is not None and broker.tls.private_key_path is not None:
         yield Path(broker.tls.private_key_path)
-    if broker is not None and broker.password is not None:
-        yield root / "device.yaml"  # the password may stand in it
+    if _holds_secret(root / "device.yaml"):
+        yield root / "device.yaml"
     secrets = root / "secrets"
     try:
         yield from sorted(path for path in secrets.iterdir() if path.is_file())
@@ -120,6 +121,15 @@ def _secret_files(patient: Patient) -> Iterator[Path]:
         return
     except PermissionError:
         yield secrets / "*"
+
+
+def _holds_secret(path: Path) -> bool:
+    """Whether a password or key stands in a file itself."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return False
+    return redact(text) != text
 
 
 def _user_of_core(patient: Patient) -> tuple[int, set[int]]:

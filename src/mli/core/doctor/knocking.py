@@ -123,7 +123,8 @@ class _Session:
         """See ``knock``."""
         settings, found = self._settings, self.found
         try:
-            self._client.connect(settings.host, settings.port, max(5, settings.keepalive_s))
+            # paho waits for a TLS handshake as long as the keepalive is.
+            self._client.connect(settings.host, settings.port, max(1, round(settings.connect_timeout_s)))
         except (OSError, ValueError) as error:
             told = describe_connect_error(error, settings) if isinstance(error, OSError) else str(error)
             found.refusal = told

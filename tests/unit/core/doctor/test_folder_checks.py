@@ -98,6 +98,18 @@ def test_a_secret_that_everybody_can_read_is_told(open_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "state"),
+    [("password: hunter2\n", "warn"), ("broker: mqtt://me:hunter2@b\n", "warn"), ("password: secret:mqtt\n", "ok")],
+)
+def test_a_settings_file_is_secret_where_a_password_stands_in_it(open_folder: Path, text: str, state: str) -> None:
+    files = make_device_files(open_folder)
+    files.key.chmod(0o600)
+    (open_folder / "device.yaml").write_text(text)
+    (open_folder / "device.yaml").chmod(0o644)
+    assert check_permissions(patient_of(open_folder, files)).state == state
+
+
+@pytest.mark.parametrize(
     ("mode", "owner", "group", "readable"),
     [
         (0o600, 7, 7, True),
