@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -57,9 +58,19 @@ def _options(
     pass
 
 
+def _tell_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What nobody foresaw, with its traceback; an address in it may have a password."""
+    import traceback
+
+    from mli.config.redaction import redact
+
+    print(redact("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+
 def main() -> None:
     """Run the command line and exit: 0 fine, 1 failed, 2 wrong usage or invalid file, 130 Ctrl-C."""
     logging.raiseExceptions = False  # a log that cannot be written must not print tracebacks
+    sys.excepthook = _tell_crash
     try:
         app()
     except MliError as error:

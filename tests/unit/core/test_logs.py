@@ -290,3 +290,19 @@ def test_an_error_in_a_published_document_has_no_secret() -> None:
 def test_an_error_on_the_terminal_is_safe() -> None:
     text = error_text(StopError("no \x1b[31mfile", where="mqtt://me:hunter2@broker", remedy="a\nb"))
     assert text == "no \\x1b[31mfile\n  where:    mqtt://me:***@broker\n  to fix:   a\n      b"
+
+
+CRASH = """
+import mli.cli.main as command_line
+def app():
+    raise ValueError("nobody foresaw mqtt://me:hunter2@broker")
+command_line.app = app
+command_line.main()
+"""
+
+
+def test_a_crash_of_a_command_shows_no_secret() -> None:
+    run = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.startswith("Traceback")
+    assert run.stderr.endswith("ValueError: nobody foresaw mqtt://me:***@broker\n")
