@@ -311,12 +311,13 @@ def test_what_the_broker_ends_the_connection_for_is_left_out_and_predictions_go_
         )
         assert rig.sink.status().subscribed is (not behaviour.drop_subscribe)
         assert rig.sink.wait_states(30.0) is (not behaviour.drop_retained and behaviour.drop_topic is None)
-    assert len(recording_broker.events("dropped")) == dropped <= 3 * len(left_out)
+    assert len(recording_broker.events("dropped")) == dropped <= 4 * len(left_out)
     for name in left_out:
         assert caplog.text.count(f"does not allow the {name}:") == 1
     alone = {one["connection"] for one in recording_broker.events("dropped")[1:]}
     beside = [*recording_broker.events(), *recording_broker.events("lost")]
-    assert not alone & {one["connection"] for one in beside if not one["retain"]}
+    if behaviour.drop_subscribe:  # else predictions go beside the subscription, which is known to be allowed
+        assert not alone & {one["connection"] for one in beside if not one["retain"]}
     published = [int(one["payload"]) for one in recording_broker.events() if not one["retain"]]
     assert set(published) == set(range(1, 101))
 
@@ -327,7 +328,7 @@ def test_what_was_left_out_is_tried_again_alone_and_works_once_it_is_allowed(
     recording_broker.start(Behaviour(drop_subscribe=True))
     with DeliveryRig(tmp_path, recording_broker.settings(), topics=[WANTED], retry_denied_s=0.2) as rig:
         rig.feed(1, 10)
-        wait_until(lambda: len(recording_broker.events("dropped")) >= 4, "a try after it was left out")
+        wait_until(lambda: len(recording_broker.events("dropped")) >= 5, "a try after it was left out")
         rig.wait_empty()
         recording_broker.kill()
         recording_broker.start()

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mli.delivery.sinks.mqtt_allowance import ENDS_IT, RETRY_MAX_S, RETRY_MIN_S, Allowance, Request
+from mli.delivery.sinks.mqtt_allowance import ENDS_IT, LONE_DROPS, RETRY_MAX_S, RETRY_MIN_S, Allowance, Request
 
 READ = Request("subscription to a", "let it read a", "nothing comes")
 WRITE = Request("retained state b", "let it write b", "nobody sees it")
@@ -32,30 +32,40 @@ def allowance(clock: Clock) -> Allowance:
 
 def leave_out(allowance: Allowance, request: Request) -> None:
     allowance.dropped(request, alone=False)
-    allowance.dropped(request, alone=True)
-    allowance.dropped(request, alone=True)
+    for _ in range(LONE_DROPS):
+        allowance.dropped(request, alone=True)
 
 
-def test_a_suspect_is_tried_alone_and_left_out_only_when_that_ended_the_connection_twice(
+def test_a_suspect_is_tried_alone_and_left_out_only_when_that_ended_connection_after_connection(
     allowance: Allowance,
 ) -> None:
     assert not allowance.must_be_alone(READ.name)
     for _ in range(5):
         allowance.dropped(READ, alone=False)
     assert allowance.must_be_alone(READ.name)
-    allowance.dropped(READ, alone=True)
-    assert allowance.may_ask(READ.name)
-    allowance.dropped(READ, alone=True)
+    for _ in range(LONE_DROPS):
+        assert allowance.may_ask(READ.name)
+        allowance.dropped(READ, alone=True)
     assert not allowance.may_ask(READ.name)
     assert allowance.left_out == (f"{READ.name}: {ENDS_IT}",)
 
 
 def test_an_answer_clears_of_suspicion(allowance: Allowance) -> None:
-    allowance.dropped(READ, alone=True)
-    allowance.granted(READ)
-    assert not allowance.must_be_alone(READ.name)
-    allowance.dropped(READ, alone=True)
-    assert allowance.may_ask(READ.name)
+    for _ in range(2 * LONE_DROPS):
+        allowance.dropped(READ, alone=True)
+        assert allowance.may_ask(READ.name)
+        allowance.granted(READ)
+        assert not allowance.must_be_alone(READ.name)
+
+
+def test_a_network_that_fails_in_between_is_not_taken_for_a_broker_that_does_not_allow_it(
+    allowance: Allowance,
+) -> None:
+    for _ in range(2 * LONE_DROPS):
+        allowance.dropped(READ, alone=True)
+        allowance.unreachable()
+        assert allowance.may_ask(READ.name)
+        assert allowance.must_be_alone(READ.name)
 
 
 def test_after_one_suspicion_all_that_was_never_answered_is_tried_alone(allowance: Allowance) -> None:

@@ -169,6 +169,8 @@ class MqttSink:
         was_connected = self._connection is not None
         self._connection = None  # before the listener hears of it: it must see an empty window
         self._suspect = self._side.end(end.kind == "lost" and end.code not in EXPLAINED)
+        if end.kind == "failed" and end.code is None:
+            self._allowance.unreachable()
         if end.kind != "closed":
             end = self._explain(end)
             self._last_error = end.reason

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 RETRY_MIN_S = 15 * 60.0  # what was left out is tried again after so long …
 RETRY_MAX_S = 6 * 3600.0  # … doubling up to this: with some brokers each try costs the connection
-LONE_DROPS = 2  # connections in a row that ended while it alone was unanswered
+LONE_DROPS = 3  # connections in a row that ended while it alone was unanswered
 
 ENDS_IT = "the broker ends the connection instead of answering"
 
@@ -111,6 +111,11 @@ class Allowance:
             is_guilty = drops >= LONE_DROPS or (alone and request.name in self._left_out)
         if is_guilty:
             self._leave_out(request, ENDS_IT, is_costly=True)
+
+    def unreachable(self) -> None:
+        """No connection could be made: then lost ones are the network's or the broker's doing, not a request's."""
+        with self._lock:
+            self._drops = dict.fromkeys(self._drops, 0)
 
     def _leave_out(self, request: Request, why: str, is_costly: bool) -> None:
         with self._lock:

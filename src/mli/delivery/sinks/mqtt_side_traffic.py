@@ -133,9 +133,7 @@ class SideTraffic:
             self._asked = None
             self._allowance.new_connection()
             self.states.restart()
-        if not link.retains and self._reserves:
-            self._allowance.denied(RETAINING, "the broker keeps none")
-        elif self._allowance.is_left_out(RETAINING.name):
+        if link.retains and self._allowance.is_left_out(RETAINING.name):
             self._allowance.granted(RETAINING)
         self._advance()
 
@@ -252,6 +250,8 @@ class SideTraffic:
             return None
         if state is not None and not self.states.send(state):
             return self._ask_next()
+        if state is not None and not link.retains:
+            self._allowance.denied(RETAINING, "the broker keeps none")
         self._asked = _Asked(request, state, time.monotonic(), alone)
         return self._asked
 
