@@ -331,19 +331,18 @@ def daemons(system: BootedSystem) -> int:
     return len(system.run("pgrep", "-f", DAEMON, check=False).stdout.split())
 
 
-@pytest.mark.parametrize("name", ["greengrass", "greengrassd"])
-def test_its_unit_is_stopped_and_disabled(system: BootedSystem, name: str) -> None:
+def test_its_unit_is_stopped_and_disabled(system: BootedSystem) -> None:
     bundle(system)
     old_greengrass(system)
-    system.path(f"/etc/systemd/system/{name}.service").write_text(UNIT)
-    system.run("systemctl", "enable", "--now", name)
+    system.path("/etc/systemd/system/greengrass.service").write_text(UNIT)
+    system.run("systemctl", "enable", "--now", "greengrass")
     wait_until(lambda: daemons(system) == 1, "the old daemon")
     assert steps(system)["greengrass"] == (
         "done",
-        [f"stop {name}.service, the old Greengrass", f"keep {name}.service from starting at boot"],
+        ["stop greengrass.service, the old Greengrass", "keep greengrass.service from starting at boot"],
     )
     assert daemons(system) == 0
-    assert shown(system, "UnitFileState", f"{name}.service") == "disabled"
+    assert shown(system, "UnitFileState", "greengrass.service") == "disabled"
 
 
 @pytest.mark.parametrize("disabler", ["there", "missing"])

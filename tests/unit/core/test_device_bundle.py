@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
 from tests.fixtures.device_files import DeviceFiles, elliptic_key, make_device_files, private_pem
 
+from mli.config.device import load_device
+from mli.config.settings import TlsSettings
 from mli.core.aws_endpoint import aws_host
 from mli.core.bundle_request import BundleRequest
 from mli.core.device_bundle import Bundle, write_bundle
@@ -122,6 +125,31 @@ def test_what_the_accelerators_file_has_no_words_for_is_in_device_yaml(
         },
         "trust": [files.deployer.read_text()],
     }
+
+
+@pytest.mark.parametrize(("endpoint", "port", "alpn"), [(ATS, 443, "x-amzn-mqtt-ca"), ("broker.example", 8884, None)])
+def test_the_core_takes_the_folder_as_it_is(
+    files: DeviceFiles, out: Path, tmp_path: Path, endpoint: str, port: int, alpn: str | None
+) -> None:
+    provider = {"role_alias": "GreengrassRole", "credentials_endpoint": PROVIDER} if alpn else {}
+    wanted = request_for(files, endpoint=endpoint, port=port, trust=(files.deployer,), **provider)
+    root = unzipped(write_bundle(wanted, out), tmp_path / "root")
+    device = load_device(root)
+    assert device.mqtt is not None
+    assert (device.thing, device.mqtt.client_id, device.root) == ("gg_mli_accel", "gg_mli_accel", str(root))
+    assert (device.mqtt.host, device.mqtt.port, device.mqtt.keepalive_s) == (endpoint, port, 60)
+    certs = f"{root}/certs"
+    pem = {"ca_path": f"{certs}/root.ca.pem", "certificate_path": f"{certs}/thing.cert.pem"}
+    assert device.mqtt.tls == TlsSettings(**pem, private_key_path=f"{certs}/thing.private.key", alpn=alpn)
+    assert (device.store.role_alias, device.store.credentials_endpoint) == (
+        (None, None) if alpn is None else ("GreengrassRole", PROVIDER)
+    )
+    assert [anchor.public_key for anchor in device.trust] == [raw_public_key(files.deployer.read_bytes()).hex()]
+
+
+def raw_public_key(pem: bytes) -> bytes:
+    key = serialization.load_pem_public_key(pem)
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
 def test_an_arn_is_kept_and_a_broker_of_ones_own_has_neither_region_nor_account(
