@@ -199,7 +199,7 @@ class SideTraffic:
         """A message came."""
         if len(payload) > MAX_INCOMING_BYTES:
             log.error(
-                "A message of %d bytes on %s was refused: more than %d bytes are no deployment.",
+                "A message of %d bytes on %s was refused: what is sent to a device has at most %d bytes.",
                 *(len(payload), topic, MAX_INCOMING_BYTES),
             )
             return

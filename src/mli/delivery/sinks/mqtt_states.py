@@ -75,6 +75,7 @@ class RetainedStates:
     def settle(self, state: State, fate: Literal["taken", "due", "refused"]) -> None:
         """The broker has answered. ``due`` is tried again when it may be; a newer state of the topic stays due."""
         with self._changed:
+            self._changed.notify_all()
             entry = self._entries.get(state.topic)
             if entry is None or entry.state.version != state.version:
                 return
@@ -82,7 +83,6 @@ class RetainedStates:
                 del self._entries[state.topic]
             else:
                 entry.fate = fate
-            self._changed.notify_all()
 
     def wake(self) -> None:
         """Something changed that may make waiting hopeless."""
