@@ -13,6 +13,7 @@ from tests.fixtures.brokers import free_port
 from tests.fixtures.color_model import color_archive, numbered_images
 from tests.fixtures.core_process import CoreProcess, WitnessedBroker, sha256_of
 from tests.fixtures.mli_process import run_mli, start_mli
+from tests.fixtures.published_schemas import check_document
 
 from mli.core.topics import deployment_topic
 
@@ -99,6 +100,7 @@ def test_signed_deployments_and_keys_that_change(desk: Desk) -> None:
     assert core.reports()[-1]["state"] == "refused"
     core.wait_for_frames()
     core.stop()
+    check_documents(core)
 
 
 def test_a_cancelled_download_does_not_come_back(desk: Desk) -> None:
@@ -127,6 +129,20 @@ def test_a_cancelled_download_does_not_come_back(desk: Desk) -> None:
     assert core.status()["revision"] == 1
     assert core.states(2)[-1] == "cancelled"
     core.stop()
+    check_documents(core)
+
+
+def check_documents(core: CoreProcess) -> None:
+    """All that the core said, and all that it was sent, is as published."""
+    assert {document["state"] for document in core.summaries()} == {"online", "offline"}
+    for summary in core.summaries():
+        check_document("status", summary)
+    for report in core.reports():
+        check_document("deployment-status", report)
+    messages = [item.payload for item in core.witness.heard(deployment_topic(core.thing))]
+    for message in messages:
+        if message.startswith(b'{"schema"'):
+            check_document("deployment-message", json.loads(message))
 
 
 def test_a_file_is_handed_to_the_core_of_this_machine(desk: Desk) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.fixtures.brokers import ROOT, Certificates, Mosquitto
 from tests.fixtures.color_model import color_archive, color_image, color_model, detector_model, numbered_images
-from tests.fixtures.device_files import public_pem
+from tests.fixtures.device_files import private_pem, public_pem
 from tests.fixtures.device_root import DeviceRoot
 from tests.fixtures.mli_process import MLI, environment, kill_group
 from tests.fixtures.mxnet_files import golden_archive, synset
+from tests.fixtures.simulated_things import SimulatedThings, obey
 
 from mli.core.bundle_request import BundleRequest
 from mli.core.device_bundle import write_bundle
@@ -106,7 +107,11 @@ def desk(make_mosquitto: Callable[..., Mosquitto], certificates: Certificates, t
     labels = {"synset.txt": synset(10)}
     golden_archive("inception-rounds-up-0.8", folder / "inception-bn.zip", prefix="Inception-BN", extra=labels)
     (folder / "secret.txt").write_text("sesame\n")
-    (folder / "deploy.pub").write_bytes(public_pem(Ed25519PrivateKey.generate()))
+    key = Ed25519PrivateKey.generate()
+    (folder / "deploy.pub").write_bytes(public_pem(key))
+    (folder / "deploy.key").write_bytes(private_pem(key))
+    (folder / "deployment.yaml").write_text(yaml_blocks(ROOT / "docs" / "deployments.md")[0])
+    (folder / "things.txt").write_text("line-1\nline-2  # behind the first\n")
     names = {
         certificates.ca: ("ca.pem", "root.ca.pem"),
         certificates.client: ("me.pem", "other.pem", "gg_mli_accel.cert.pem"),
@@ -155,6 +160,9 @@ def test_documented_command(command: str, desk: Desk) -> None:
                     timeout=60,
                     capture_output=True,
                 )
+        case "openssl":
+            subprocess.run([program, *arguments], cwd=desk.folder, check=True, capture_output=True)
+            assert (desk.folder / arguments[-1]).stat().st_size
         case "mli":
             if arguments[:2] in (["model", "verify"], ["model", "inspect"]):
                 (desk.folder / "made-before.zip").rename(desk.folder / arguments[2])
@@ -182,6 +190,8 @@ def follow(desk: Desk, arguments: list[str]) -> None:
             end_after_output(process, ends_itself="--once" in arguments)
     elif arguments[0] == "doctor" or arguments[:2] in (["core", "status"], ["core", "logs"]):
         look_at_core(desk, arguments)
+    elif arguments[0] == "deploy":
+        send_deployment(desk, arguments, broker)
     elif arguments[:2] == ["device", "install"]:
         look_at_installation(desk, arguments)
     else:
@@ -199,6 +209,23 @@ def look_at_core(desk: Desk, arguments: list[str]) -> None:
             device.deploy({"model": str(desk.folder / "YOUR.zip"), "source": str(desk.folder / "images")})
         with desk.running([*arguments, "--root", str(device.path)]) as process:
             end_after_output(process, ends_itself="-f" not in arguments)
+
+
+def send_deployment(desk: Desk, arguments: list[str], broker: Mosquitto) -> None:
+    """To things that take it; with ``--root``, to a core that fetches nothing."""
+    with ExitStack() as stack:
+        if "--root" in arguments:
+            device = DeviceRoot(desk.folder, desk.plain)
+            stack.enter_context(device.core())
+            arguments = [str(device.path) if word == "/var/lib/mli" else word for word in arguments]
+            (desk.folder / "deployment.yaml").write_text("model: YOUR.zip\nsource: images\n")
+        else:
+            things = ("gg_mli_accel", "line-1", "line-2")
+            stack.enter_context(SimulatedThings(broker.settings(), dict.fromkeys(things, obey)))
+        with desk.running(arguments) as process:
+            output, errors = process.communicate(timeout=60)
+            assert process.returncode == 0, errors
+            assert output
 
 
 def look_at_installation(desk: Desk, arguments: list[str]) -> None:

@@ -63,7 +63,7 @@ def desk(make_mosquitto: MakeMosquitto, tmp_path: Path) -> Desk:
 
 def test_two_things_one_of_which_goes_back(desk: Desk) -> None:
     answers = {"line-1": becomes("healthy"), "line-2": becomes("rolled_back", CRASHED)}
-    with SimulatedThings(desk.broker.port, answers):
+    with SimulatedThings(desk.broker.settings(), answers):
         done = desk.deploy("--thing", "line-1", "--thing", "line-2", "--wait")
     assert done.returncode == 1, done.stderr
     first, second, *details = sorted(done.stdout.splitlines(), key=lambda line: not line.startswith("line"))
@@ -79,7 +79,7 @@ def test_two_things_one_of_which_goes_back(desk: Desk) -> None:
 
 
 def test_revisions_are_counted_and_a_cancellation_stays_in_the_deployments_place(desk: Desk) -> None:
-    with SimulatedThings(desk.broker.port, {"line-1": becomes("healthy")}) as things:
+    with SimulatedThings(desk.broker.settings(), {"line-1": becomes("healthy")}) as things:
         assert desk.deploy("--thing", "line-1").stdout == "line-1  sent\n"
         assert desk.deploy("--thing", "line-1", "--cancel").returncode == 0
         low = desk.deploy("--thing", "line-1", "--revision", 2)
@@ -92,7 +92,7 @@ def test_revisions_are_counted_and_a_cancellation_stays_in_the_deployments_place
 def test_a_signed_deployment_is_taken_where_an_unsigned_one_is_refused(desk: Desk) -> None:
     key = desk.key()
     trust = (trust_anchor((desk.folder / "deploy.pub.pem").read_text()),)
-    with SimulatedThings(desk.broker.port, {"line-1": becomes("healthy")}, trust=trust):
+    with SimulatedThings(desk.broker.settings(), {"line-1": becomes("healthy")}, trust=trust):
         bare = desk.deploy("--thing", "line-1", "--wait")
         assert bare.returncode == 1
         assert "line-1  refused" in bare.stdout
@@ -104,7 +104,7 @@ def test_a_signed_deployment_is_taken_where_an_unsigned_one_is_refused(desk: Des
 
 
 def test_json_has_a_line_for_each_change(desk: Desk) -> None:
-    with SimulatedThings(desk.broker.port, {"line-1": becomes("rolled_back", CRASHED)}):
+    with SimulatedThings(desk.broker.settings(), {"line-1": becomes("rolled_back", CRASHED)}):
         done = desk.deploy("--thing", "line-1", "--wait", "--json")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["state"] for line in lines] == ["sent", "received", "downloading", "canary", "rolled_back"]
@@ -194,7 +194,7 @@ def test_a_thousand_things_over_one_connection(desk: Desk) -> None:
     """More messages than mosquitto keeps for a client: what it drops is asked for again."""
     things = [f"line-{number}" for number in range(1000)]
     with (
-        SimulatedThings(desk.broker.port, dict.fromkeys(things, healthy_at_once)) as simulated,
+        SimulatedThings(desk.broker.settings(), dict.fromkeys(things, healthy_at_once)) as simulated,
         RemoteSession(MqttSettings("127.0.0.1", desk.broker.port)) as session,
     ):
         ended = {change.thing: change.state for change in roll_out(session, things) if change.ended}
@@ -213,7 +213,7 @@ def test_a_broker_that_restarts_meanwhile(desk: Desk) -> None:
         assert next(change for change in changes if change).state == "sent"
         broker.stop(signal.SIGKILL)
         broker.start()
-        with SimulatedThings(broker.port, {"line-1": healthy_at_once}) as things:
+        with SimulatedThings(broker.settings(), {"line-1": healthy_at_once}) as things:
             document = status("line-1", Opened("deployment", TEXT.encode(), 1), "healthy", identity=IDENTITY)
             things.say(report_topic("line-1"), document.document())
             assert [change.state for change in changes if change] == ["healthy"]
