@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -107,6 +108,10 @@ def test_logs_as_json_and_of_a_pipeline(device: DeviceRoot, tmp_path: Path) -> N
     assert "did you mean 'main'?" in unknown.stderr
 
 
+def is_logged(device: DeviceRoot, word: str) -> bool:
+    return word in Root(device.path).system_log.read_text()
+
+
 def test_nothing_of_a_tls_broker_or_store_secret_is_written_anywhere(
     tmp_path: Path, make_mosquitto: Callable[..., Mosquitto], certificates: Certificates
 ) -> None:
@@ -124,17 +129,17 @@ def test_nothing_of_a_tls_broker_or_store_secret_is_written_anywhere(
         log={"level": "debug"},
         store={"endpoint": "http://127.0.0.1:9", "access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": key},
         allow={"hosts": ["127.0.0.1"]},
-        health={"healthy_after": "1s", "deadline": "2s"},
     )
     numbered_images(tmp_path / "images", 1)
     (tmp_path / "images" / f"{password}.png").write_bytes(b"no image, and its name is told")
     with device.core() as process:
-        device.deploy(deployment(tmp_path))
+        assert device.deploy(deployment(tmp_path))["state"] == "healthy"
         journal = device.path / "log" / "user" / "main.log"
         wait_until(lambda: journal.exists() and "skipped" in journal.read_text(), "the skipped image")
-        for uri in ("s3://bucket/m.zip", f"https://127.0.0.1:9/m.zip?X-Amz-Signature={'ab' * 32}"):
+        for uri in ("s3://bucket/m.zip", f"https://127.0.0.1:9/signed.zip?X-Amz-Signature={'ab' * 32}"):
             model = {"main": {"uri": uri, "sha256": "0" * 64}}
-            device.deploy({"models": model, "pipelines": {"main": {"source": {"kind": "demo"}}}})
+            device.begin_to_deploy({"models": model, "pipelines": {"main": {"source": {"kind": "demo"}}}})
+            wait_until(partial(is_logged, device, uri.partition("?")[0]), "a word on it")
         shown = [device.run("core", "status"), device.run("core", "logs", "--pipeline", "main"), device.run("doctor")]
         process.terminate()
         stderr = process.communicate(timeout=60)[1]

@@ -58,9 +58,7 @@ def _broker_text(broker: Mapping[str, Any]) -> str:
         return "none"
     if not broker.get("connected"):
         return f"{broker['endpoint']}, not connected: {broker.get('last_error') or 'no connection was made yet'}"
-    subscribed = {True: ", subscribed", False: ", NOT subscribed"}.get(broker.get("subscribed") is True, "")
-    if broker.get("subscribed") is None:
-        subscribed = ""
+    subscribed = {True: ", subscribed", False: ", not subscribed", None: ""}[broker.get("subscribed")]
     return f"{broker['endpoint']}, connected ({broker.get('protocol')}){subscribed}"
 
 
