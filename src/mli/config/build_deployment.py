@@ -19,7 +19,7 @@ from mli.config.settings import (
     RuleSettings,
     SourceSettings,
 )
-from mli.config.uris import file_path, host_of
+from mli.config.uris import file_path, host_of, is_open
 from mli.nearest import nearest
 
 if TYPE_CHECKING:
@@ -78,7 +78,18 @@ def _model(file: ModelFile, reach: Reach, here: Location, problems: Problems) ->
         uri = str(path)
     elif reach.remote and uri.startswith("https://"):
         _check_host(host_of(uri) or "", reach.device, place, problems)
+    elif uri.startswith("s3://") and file.sha256 is None and _is_open(reach.device):
+        problems.append(
+            (
+                (*here, "sha256"),
+                "this key is missing; the device's store is http://, and whoever is on the way could change the archive",
+            )
+        )
     return ModelSource(uri, file.sha256, file.region)
+
+
+def _is_open(device: DeviceSettings) -> bool:
+    return device.store.endpoint is not None and is_open(device.store.endpoint)
 
 
 def _may_read(path: Path, written: str, reach: Reach, here: Location, problems: Problems) -> bool:

@@ -48,7 +48,7 @@ def check_model_uri(text: str) -> str:
 
 
 def check_endpoint(text: str) -> str:
-    """The URL of an S3-compatible store; plain http only to this machine itself.
+    """The URL of an S3-compatible store. With plain http each model needs its digest; see ``is_open``.
 
     Raises:
         ValueError: what is wrong with it.
@@ -59,12 +59,13 @@ def check_endpoint(text: str) -> str:
     parts = _split(text)
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f"{expected}, without user, query and fragment; access keys are keys of `store`")
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise ValueError(
-            "http:// is taken for this machine only (localhost): on the network others could read archives or change "
-            "them; use https://, with the store's CA in `store.ca` if it is your own"
-        )
     return text
+
+
+def is_open(endpoint: str) -> bool:
+    """Whether others on the network could change what comes from a store: plain http to another machine."""
+    parts = _split(endpoint)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def check_proxy(text: str) -> str:

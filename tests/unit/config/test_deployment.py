@@ -12,7 +12,7 @@ from tests.unit.config.deployments import BASE, SHA, errors, parse
 from tests.unit.config.pem_texts import CERTIFICATE, OTHER_KEY, PRIVATE_KEY, PUBLIC_KEY, RAW_KEY
 
 from mli.config.deployment import Origin, read_deployment
-from mli.config.settings import AllowSettings, ModelSource
+from mli.config.settings import AllowSettings, ModelSource, StoreSettings
 from mli.errors import UsageError
 
 
@@ -374,6 +374,16 @@ pipelines:
         ["d:5", "pipelines.two.rules.0.then.command"],
         ["d:5", "pipelines.two.publish.topic"],
     ]
+
+
+def test_what_comes_over_an_open_line_needs_its_digest(root: Path) -> None:
+    text = "revision: 1\nmodel: s3://bucket/m.zip\nsource: images\n"
+    store = StoreSettings(endpoint="http://10.0.0.1:9000")
+    (line,) = errors(root, text, store=store)
+    assert "sha256: this key is missing; the device's store is http://" in line
+    model = f"model: {{uri: s3://bucket/m.zip, sha256: {SHA}}}"
+    parsed = parse(root, text.replace("model: s3://bucket/m.zip", model), store=store)
+    assert parsed.models["main"].sha256 == SHA
 
 
 # --- the sender's view ---------------------------------------------------------------------------------------

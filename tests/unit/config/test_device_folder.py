@@ -354,7 +354,7 @@ model: model.zip
 pipelines: {}
 log: debug
 log_level: debug
-store: {endpoint: http://s3.example.org, credentials: none, secret_access_key: [hush]}
+store: {endpoint: s3.example.org, credentials: none, secret_access_key: [hush]}
 health: {deadline: 0}
 """,
     )
@@ -371,8 +371,7 @@ health: {deadline: 0}
         f"{name}:5: pipelines: this key belongs to a deployment, which is a file of its own",
         f"{name}:6: log: expected a section of keys, found 'debug'",
         f"{name}:7: log_level: unknown key",
-        f"{name}:8: store.endpoint: http:// is taken for this machine only (localhost): on the network others could "
-        "read archives or change them; use https://, with the store's CA in `store.ca` if it is your own",
+        f"{name}:8: store.endpoint: expected https://HOST[:PORT] of an S3-compatible store, found 's3.example.org'",
         f"{name}:8: store.credentials: expected 'auto', 'keys', 'environment', 'profile', 'container', 'iot' or "
         "'anonymous', found 'none'",
         f"{name}:8: store.secret_access_key: expected text, found something else (not shown)",

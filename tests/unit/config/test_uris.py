@@ -17,6 +17,7 @@ from mli.config.uris import (
     file_path,
     host_of,
     is_loopback,
+    is_open,
     shown_uri,
 )
 
@@ -84,6 +85,7 @@ def test_addresses_that_are_refused_say_why_and_show_no_secret(uri: str, told: s
         "http://localhost:8080",
         "http://127.1.2.3",
         "http://[::1]:9000",
+        "http://10.0.0.1:9000",
     ],
 )
 def test_endpoints_that_are_taken(url: str) -> None:
@@ -93,9 +95,6 @@ def test_endpoints_that_are_taken(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("http://s3.example.org", "http:// is taken for this machine only"),
-        ("http://localhost.example.org", "http:// is taken for this machine only"),
-        ("http://10.0.0.1:9000", "http:// is taken for this machine only"),
         ("s3.example.org", "expected https://HOST"),
         ("https://", "expected an address with a host"),
         ("https://a:hush@s3.example.org", "access keys are keys of `store`"),
@@ -170,6 +169,20 @@ def test_file_addresses_are_decoded() -> None:
 def test_hosts_are_compared_in_one_spelling() -> None:
     assert host_of("https://U@Models.Example.ORG.:443/x") == "models.example.org"
     assert host_of("s3://bucket/x") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "answer"),
+    [
+        ("http://s3.example.org", True),
+        ("http://localhost.example.org", True),
+        ("http://10.0.0.1:9000", True),
+        ("http://127.0.0.1:9000", False),
+        ("https://s3.example.org", False),
+    ],
+)
+def test_a_store_is_open_where_others_could_change_what_comes(url: str, answer: bool) -> None:
+    assert is_open(url) is answer
 
 
 def test_only_this_machine_is_loopback() -> None:
