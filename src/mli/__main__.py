@@ -8,6 +8,8 @@ def run() -> None:
     """Run the command line; Ctrl-C is no traceback, however early it comes."""
     try:
         _open_standard_streams()
+        # Before onnxruntime is imported, wherever that is: it would report to its maker.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         from mli.cli.main import main
 
         main()

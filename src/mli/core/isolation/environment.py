@@ -19,5 +19,7 @@ def child_environment(core: Mapping[str, str] = os.environ) -> dict[str, str]:
         **chosen,
         # Threads belong to the backend; a BLAS pool of numpy's own would only take memory.
         "OPENBLAS_NUM_THREADS": "1",
+        # onnxruntime from 1.32 on would report to its maker, and keep a number for this device in the home folder.
+        "ORT_DISABLE_TELEMETRY": "1",
         "MALLOC_ARENA_MAX": "2",
     }
