@@ -13,7 +13,7 @@ from mli.config.settings import DeviceSettings, ModelSource
 from mli.core.deployment_store import Origin
 from mli.core.root import Root
 from mli.core.status import ModelState
-from mli.errors import ArchiveRefused, RetryError
+from mli.errors import ArchiveRefused, MliError, RetryError
 from mli.models.repository import Repository
 from mli.types import ModelSpec
 
@@ -70,11 +70,13 @@ class Bringer:
         progress: Callable[[int, int | None], None],
         verifying: Callable[[], None] = lambda: None,
         cancelled: Callable[[], bool] = lambda: False,
+        trouble: Callable[[MliError], None] = lambda _: None,
     ) -> Brought:
         """Fetch and install one model.
 
         Args:
             verifying: called when the bytes are here.
+            trouble: called with why an attempt failed, where there is another one.
 
         Raises:
             RefusedError: the archive is not what it should be, or may not be fetched.
@@ -86,7 +88,12 @@ class Bringer:
             source = ModelSource(source.uri, known.sha256, source.region)
         self._root.downloads.mkdir(parents=True, exist_ok=True)
         fetched = self._fetcher(origin).fetch(
-            source, self._root.downloads, progress=progress, cancelled=cancelled, on_size=self._check_room
+            source,
+            self._root.downloads,
+            progress=progress,
+            cancelled=cancelled,
+            on_size=self._check_room,
+            on_trouble=trouble,
         )
         verifying()
         if pinned:

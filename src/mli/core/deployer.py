@@ -61,6 +61,7 @@ class Deployer:
         self._now: Wanted | None = None
         self._cancelled_by: int | None = None
         self._stopping = False
+        self._trouble: MliError | None = None  # why a model of this one has not come yet
         self._thread = threading.Thread(target=self._run, name="deployer", daemon=True)
 
     def start(self) -> None:
@@ -166,6 +167,7 @@ class Deployer:
 
     def _carry_out(self, wanted: Wanted) -> None:
         deadline = time.monotonic() + self._device.health.deadline_s
+        self._trouble = None
         record = self._store.record(wanted.identity)
         record = DeploymentRecord(
             identity=wanted.identity,
@@ -205,13 +207,14 @@ class Deployer:
                         progress=progress,
                         verifying=lambda: self._tell(wanted, "verifying"),
                         cancelled=lambda: self._is_left(deadline),
+                        trouble=progress.failed,
                     )
                 except RetryError as error:
                     log.warning("model %s cannot be brought now: %s", name, error)
-                    self._tell(wanted, "downloading", error=error, progress=progress.last)
+                    progress.failed(error)
                     self._pause(pause_s, deadline, error)
                     pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
-            installed[name] = brought.spec
+            installed[name], self._trouble = brought.spec, None
             record = replace(record, models={**record.models, name: brought.state})
         return installed, record
 
@@ -241,7 +244,7 @@ class Deployer:
                     replace(
                         old,
                         current=wanted.identity,
-                        previous=old.current if old.good else old.previous,
+                        previous=old.current if old.good and old.current != wanted.identity else old.previous,
                         revision=wanted.revision,
                         good=False,
                         activated_at=self._clock(),
@@ -303,7 +306,7 @@ class Deployer:
         elif cancelled:
             self._end(wanted, "cancelled")
         elif not stopping:
-            self._end(wanted, "failed", self._too_late(None))
+            self._end(wanted, "failed", self._too_late(self._trouble))
 
     # --- what is told --------------------------------------------------------------------------------------
 
@@ -331,7 +334,7 @@ class Deployer:
 
 
 class _Progress:
-    """Tells how far a download is, now and then."""
+    """Tells how far a download is, now and then, and what is in its way."""
 
     def __init__(self, deployer: Deployer, wanted: Wanted, model: str) -> None:
         self._deployer = deployer
@@ -346,3 +349,8 @@ class _Progress:
         if now - self._told_at >= PROGRESS_EVERY_S:
             self._told_at = now
             self._deployer._tell(self._wanted, "downloading", progress=self.last)
+
+    def failed(self, error: MliError) -> None:
+        """It is tried again."""
+        self._deployer._trouble = error
+        self._deployer._tell(self._wanted, "downloading", error=error, progress=self.last)

@@ -14,12 +14,12 @@ from mli.models.fetching.exchange import Answer
 from mli.models.fetching.partial import Origin, Partial
 from mli.models.fetching.troubles import TransferError
 from mli.models.fetching.watch import Watch
-from mli.models.members import CHUNK_BYTES
 from mli.models.rules import Rule, refusal
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
+Trouble = Callable[[MliError], None]
 _CHECK_SPACE_EVERY_BYTES = 16 * 1024 * 1024
 
 
@@ -67,6 +67,7 @@ class Download:
     Args:
         expected_sha256: lower case; None takes whatever comes.
         on_size: called with the archive's size before its first byte is kept; may raise.
+        on_trouble: called with why an attempt failed, where there is another one.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Download:
         watch: Watch,
         progress: Progress,
         on_size: Callable[[int], None] | None,
+        on_trouble: Trouble,
     ) -> None:
         self.resumed_from_bytes = partial.size_bytes
         self._remote = remote
@@ -90,6 +92,7 @@ class Download:
         self._watch = watch
         self._progress = progress
         self._on_size = on_size
+        self._on_trouble = on_trouble
         self._farthest = partial.size_bytes
         self._told_size = False
         self._pieced = False
@@ -126,6 +129,7 @@ class Download:
                     raise
                 pause_s = self._patience.pause_s(failures, error.wait_s)
                 log.warning("%s: %s; tried again in %.1f s", self._remote.shown, _in_short(error), pause_s)
+                self._on_trouble(error)
                 self._watch.pause(pause_s)
 
     def _is_whole(self) -> bool:
@@ -203,19 +207,18 @@ class Download:
 
     def _take_body(self, answer: Answer) -> None:
         partial, total = self._partial, self._partial.origin.total_bytes
-        buffer = memoryview(bytearray(CHUNK_BYTES))
         checked = partial.size_bytes
         self._progress(partial.size_bytes, total)
-        while count := answer.read_into(buffer):
+        while data := answer.read():
             self._watch.check()
-            size = partial.size_bytes + count
+            size = partial.size_bytes + len(data)
             self._check_size(size)
             if total is not None and size > total:
                 raise _Changed(f"more than the promised {total} bytes came")
             if size - checked >= _CHECK_SPACE_EVERY_BYTES:
-                partial.check_space_meanwhile(count)
+                partial.check_space_meanwhile(len(data))
                 checked = size
-            partial.append(buffer[:count])
+            partial.append(data)
             self._farthest = max(self._farthest, size)
             self._progress(size, total)
         if total is not None and partial.size_bytes < total:

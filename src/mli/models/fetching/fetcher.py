@@ -14,7 +14,7 @@ from mli.errors import MliError
 from mli.models.fetching.addresses import FileAddress, HttpsAddress, S3Address, parse_address
 from mli.models.fetching.credential_sources import choose
 from mli.models.fetching.credentials import CachedCredentials
-from mli.models.fetching.download import PATIENCE, Download, Patience, Progress, digest_refusal
+from mli.models.fetching.download import PATIENCE, Download, Patience, Progress, Trouble, digest_refusal
 from mli.models.fetching.environment import read_environment
 from mli.models.fetching.in_place import hash_in_place, size_in_place
 from mli.models.fetching.network import Network
@@ -88,6 +88,7 @@ class Fetcher:
         progress: Progress = lambda *_: None,
         cancelled: Callable[[], bool] = lambda: False,
         on_size: Callable[[int], None] | None = None,
+        on_trouble: Trouble = lambda _: None,
     ) -> Fetched:
         """Bring the archive. After a kill or an error the same call goes on with the bytes that are in ``folder``.
 
@@ -96,6 +97,7 @@ class Fetcher:
             progress: called with bytes that are there and the total, None while nobody told it.
             cancelled: asked every quarter of a second.
             on_size: called with the size before the first byte is kept; may raise, which ends the fetch.
+            on_trouble: called with why an attempt failed, before the pause in front of the next one.
 
         Raises:
             RetryError: may work later: no network, a busy store, a full disk, a wrong clock.
@@ -120,6 +122,7 @@ class Fetcher:
                 watch=watch,
                 progress=progress,
                 on_size=on_size,
+                on_trouble=on_trouble,
             )
             sha256 = download.run()
             path = partial.finish()
