@@ -28,6 +28,7 @@ def start(
 
     The folder is the one that greengrass-setup.zip was unpacked into, or one with a device.yaml.
     """
+    import faulthandler
     import os
 
     from mli.cli.core_root import chosen_root
@@ -39,6 +40,7 @@ def start(
     from mli.core.root import Root, RootLock
     from mli.core.service.notify import Notifier
 
+    faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: the journal then has every thread's stack
     notifier = Notifier()
     device = load_device(chosen_root(root))
     place = Root(Path(device.root))
