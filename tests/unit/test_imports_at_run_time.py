@@ -21,9 +21,11 @@ HEAVY = {
     "boto3",
     "sqlite3",
     "psutil",
+    "obstore",
+    "cryptography",
 }
-NOT_FOR_A_WORKER = {"pydantic", "yaml", "typer", "rich", "paho", "amqtt", "sqlite3", "psutil", "onnx", "boto3"}
-NOT_FOR_A_CORE = {"numpy", "cv2", "onnx", "onnxruntime", "ai_edge_litert", "rich", "amqtt", "boto3"}
+NOT_FOR_A_WORKER = HEAVY - {"numpy", "cv2", "onnxruntime", "ai_edge_litert"} | {"typer", "rich"}
+NOT_FOR_A_CORE = {"numpy", "cv2", "onnx", "onnxruntime", "ai_edge_litert", "rich", "amqtt", "boto3", "cryptography"}
 
 WORKER = """
 import mli.core.worker
@@ -72,7 +74,9 @@ def test_help_imports_no_library_of_the_work(arguments: list[str]) -> None:
     assert not imported_by(HELP.format(arguments=arguments)) & HEAVY
 
 
-@pytest.mark.parametrize("arguments", [["run", "--help"], ["model", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["run", "--help"], ["model", "--help"], ["demo", "--help"], ["deploy", "--help"]]
+)
 def test_help_of_a_command_imports_no_library_of_the_work(arguments: list[str]) -> None:
     # Typer itself looks for pydantic's types as soon as a command has options.
     assert not imported_by(HELP.format(arguments=arguments)) & (HEAVY - {"pydantic"})

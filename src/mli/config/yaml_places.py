@@ -210,11 +210,11 @@ def _json(text: str, name: str) -> PlacedYaml | None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(name for name in value if names.count(name) > 1)
-        raise _Refusal(f"the key `{twice}` is given twice", None)
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise _Refusal(f"the key `{key}` is given twice", None)
+        value[key] = item
     return value
 
 
