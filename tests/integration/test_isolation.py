@@ -90,7 +90,7 @@ def pry(isolator: Isolator, view: View, **asked: Any) -> dict[str, Any]:
         **asked,
     }
     script = Path(prying.__file__)
-    view = View(readable=(*view.readable, script), writable=view.writable)
+    view = replace(view, readable=(*view.readable, script))
     with ours, theirs:
         process = launch(isolator, script, theirs.fileno(), view=view, pass_fds=[theirs.fileno()])
         theirs.close()
@@ -225,6 +225,45 @@ def test_what_a_source_needs(tmp_path: Path) -> None:
     assert image_paths(f"{cameras}/newest.png") == (cameras, cameras / "two")
     assert image_paths(f"{cameras}/*/x.png") == (cameras, cameras / "three", tmp_path / "disk")
     assert image_paths(f"{tmp_path}/missing") == (tmp_path / "missing",)
+
+
+def test_a_source_that_needs_more_is_given_it(isolator: Isolator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = pry(isolator, View(devices=("/dev/tty",), network=True), connect=[port], list=["/etc"])
+    assert found["connects"] == {str(port): "done"}
+    assert "tty" in found["devices"]
+    assert "resolv.conf" in found["lists"]["/etc"]
+
+
+def test_a_folder_of_any_name_can_be_seen(place: Place, tmp_path: Path, isolator: Isolator) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a b\xff\n--x"))
+    place = replace(place, images=place.images.rename(odd))
+    life = Life(place.settings("container"), place.model, isolator)
+    assert life.run().source_ended
+    assert len(life.records) == 3
+
+
+def test_a_package_on_a_path_of_this_folder_is_found(
+    isolator: Isolator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "extra.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "own")
+    view = View(readable=(tmp_path / "own",))
+    isolation = isolator.resolve("container")
+    process = isolator.launch(
+        [sys.executable, "-P", "-c", "import extra"],
+        isolation=isolation,
+        name="x",
+        memory_bytes=100 * MEBIBYTE,
+        environment=child_environment(),
+        view=view,
+    )
+    assert process.stderr.read() == b""
+    assert process.wait(30) == 0
+    process.close()
 
 
 # --- how it ends ------------------------------------------------------------------------------------------------

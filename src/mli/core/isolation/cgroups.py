@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from mli.core.isolation.memory import (
     MEBIBYTE,
     ControlKind,
@@ -202,10 +204,17 @@ def _delegate_memory(own: Path, undo: contextlib.ExitStack) -> None:
         leaf = own / CORE_LEAF
         leaf.mkdir(exist_ok=True)
         undo.callback(_remove, leaf)
-        _write(leaf / "cgroup.procs", "0")
-        undo.callback(_try_write, own / "cgroup.procs", "0")
+        for pid in _own_family(own):
+            _write(leaf / "cgroup.procs", pid)
+            undo.callback(_try_write, own / "cgroup.procs", pid)
     _write(control, "+memory")  # EBUSY: others than this process are in the group
     undo.callback(_try_write, control, "-memory")
+
+
+def _own_family(group: Path) -> list[str]:
+    """The processes of a group that are this one, or were started by it."""
+    family = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    return [pid for pid in _text(group / "cgroup.procs").split() if int(pid) in family]
 
 
 # --- version 1 -------------------------------------------------------------------------------------------------

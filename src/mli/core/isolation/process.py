@@ -182,7 +182,7 @@ def start(
             information, written = os.pipe()
             ours.callback(os.close, information)
             theirs.callback(os.close, written)
-            arguments = _in_memory("\0".join(container.arguments).encode())
+            arguments = _in_memory(os.fsencode("\0".join(container.arguments)))
             theirs.callback(os.close, arguments)
             # Not on the command line: it may be long, and is nothing to look at in a list of processes.
             options = ["--args", str(arguments), "--info-fd", str(written)]
