@@ -84,12 +84,14 @@ class Highest:
 
     Attributes:
         state: ``received`` until it has come to an end.
+        message: sha256 of the message as it came.
     """
 
     revision: int = -1
     identity: str | None = None
     state: DeploymentState = "received"
     error: Problem | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

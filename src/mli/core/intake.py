@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import queue
 import threading
@@ -88,8 +89,10 @@ class Intake:
         while (item := self._messages.get()) is not None:
             try:
                 self.take(*item)
-            except Exception:  # the thread's edge: the next message must still be taken
+            except Exception as error:  # the thread's edge: the next message must still be taken
                 log.exception("a deployment message could not be taken")
+                told = MliError("the deployment could not be taken", got=f"{type(error).__name__}: {error}")
+                self._reporter.tell("failed", revision=None, identity=None, error=told)
 
     # --- one message ---------------------------------------------------------------------------------------
 
@@ -97,6 +100,8 @@ class Intake:
         """Open, check and hand on one message."""
         opened: Opened | None = None
         try:
+            if self._is_known(payload, retained):
+                return
             trust = self._store.trust(self._device.trust)
             highest = self._store.highest().revision
             opened = open_message(payload, thing=self._device.thing, trust=trust, now=self._clock(), highest=highest)
@@ -105,9 +110,22 @@ class Intake:
             elif opened.kind == "cancel":
                 self._cancel(opened, retained)
             else:
-                self._deploy(opened, retained)
+                self._deploy(opened, retained, _digest(payload))
         except MliError as error:
             self._refuse(error, opened.revision if opened else None)
+
+    def _is_known(self, payload: bytes, retained: bool) -> bool:
+        """Whether this very message has been dealt with. The broker sends the last one at each connect; whoever
+        signed it need not be trusted any more by then: it may have said so itself."""
+        highest = self._store.highest()
+        if highest.identity is None or highest.message != _digest(payload) or not _is_done(highest, retained):
+            return False
+        self._tell_known(highest)
+        return True
+
+    def _tell_known(self, highest: Highest) -> None:
+        log.info("revision %d is known: %s", highest.revision, highest.state)
+        self._reporter.tell(highest.state, revision=highest.revision, identity=highest.identity, error=highest.error)
 
     def _refuse(self, error: MliError, revision: int | None) -> None:
         log.error("a deployment was refused: %s", error)
@@ -131,7 +149,7 @@ class Intake:
         if not self._deployer.cancel(revision):
             self._reporter.tell("cancelled", revision=revision, identity=None)
 
-    def _deploy(self, opened: Opened, retained: bool) -> None:
+    def _deploy(self, opened: Opened, retained: bool, message: str) -> None:
         from mli.config.deployment import parse_deployment  # pydantic and YAML: only when one comes
 
         folder = Path(self._device.root)
@@ -148,13 +166,13 @@ class Intake:
             )
         if not self._is_news(revision, settings.identity, retained):
             return
-        self._store.raise_to(Highest(revision, settings.identity, "received"))
+        self._store.raise_to(Highest(revision, settings.identity, "received", message=message))
         self._deployer.apply(
             Wanted(settings, opened.payload.decode(), "remote", str(folder), name, revision, opened.key_id)
         )
 
     def _is_news(self, revision: int, identity: str, retained: bool) -> bool:
-        """Whether a message wants something that is not done yet. The broker sends the last one at each connect."""
+        """Whether a message wants something that is not done yet."""
         highest = self._store.highest()
         if revision > highest.revision:
             return True
@@ -162,12 +180,19 @@ class Intake:
             raise _too_low(revision, highest.revision)
         if self._deployer.is_under_way(identity):
             return False
-        ended = highest.state in FINAL
-        if ended and (retained or highest.state != "failed"):
-            log.info("revision %d is known: %s", revision, highest.state)
-            self._reporter.tell(highest.state, revision=revision, identity=identity, error=highest.error)
+        if _is_done(highest, retained):
+            self._tell_known(highest)
             return False
         return True  # it was interrupted, or somebody asks for another try
+
+
+def _is_done(highest: Highest, retained: bool) -> bool:
+    """Who publishes once more what failed asks for another try; the broker does not."""
+    return highest.state in FINAL and (retained or highest.state != "failed")
+
+
+def _digest(message: bytes) -> str:
+    return hashlib.sha256(message).hexdigest()
 
 
 def _too_low(revision: int, highest: int) -> RefusedError:

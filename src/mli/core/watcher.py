@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from mli.config.settings import DeviceSettings
 from mli.core.bringing import Bringer
 from mli.core.deployed import Deployed
-from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Highest, Pointer, Quarantined
+from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Pointer, Quarantined
 from mli.core.root import Root
 from mli.core.serving import Serving
 from mli.core.status import DeploymentState, ModelState, Problem
@@ -167,7 +167,7 @@ class Watcher:
             try:
                 highest = self._store.highest()
                 if highest.revision == revision and highest.identity == identity:
-                    self._store.raise_to(Highest(revision, identity, state, problem))
+                    self._store.raise_to(replace(highest, state=state, error=problem))
             except MliError as trouble:
                 log.error("%s", trouble)
         if state != "superseded" or self._reporter.last is None or self._reporter.last.identity == identity:
