@@ -58,24 +58,18 @@ def deploy(
         raise UsageError("no deployment is named", remedy="mli deploy FILE --thing NAME --broker URL")
     if file is not None and cancel:
         raise UsageError("--cancel takes no file", got=str(file), remedy="leave the file out")
+    timeout_s = _seconds(timeout, "--timeout")
     if root is not None:
-        for_broker = {
-            "--thing": thing,
-            "--things": things,
-            "--broker": broker,
-            "--sign": sign,
-            "--revision": revision,
-        }
-        _refuse_needless([option for option, value in for_broker.items() if value is not None])
+        needless = {"--thing": thing, "--things": things, "--broker": broker, "--sign": sign, "--revision": revision}
+        _refuse_needless([option for option, value in needless.items() if value is not None])
         from mli.cli.deploy_here import cancel_here, deploy_here
 
         if file is None:
             raise typer.Exit(cancel_here(root))
-        timeout_s = _seconds(timeout, "--timeout")
         raise typer.Exit(deploy_here(file, root, again=again, wait=wait, timeout_s=timeout_s, as_json=as_json))
     if again:
         raise UsageError(
-            "--again is for the device itself: with --root", remedy="change what was wrong, and send that"
+            "--again is for the device itself, with --root", remedy="change what was wrong, and send that"
         )
     if broker is None:
         raise UsageError(
@@ -102,9 +96,7 @@ def deploy(
             remedy="run mli deploy several times, or deploy to a thing group with Greengrass",
         )
     order = _order(_checked(file, names), sign, _seconds(expires, "--expires"), revision)
-    raise typer.Exit(
-        _send(settings, names, order, wait=wait, timeout_s=_seconds(timeout, "--timeout"), as_json=as_json)
-    )
+    raise typer.Exit(_send(settings, names, order, wait=wait, timeout_s=timeout_s, as_json=as_json))
 
 
 def _refuse_needless(options: list[str]) -> None:
@@ -187,14 +179,16 @@ def _send(
             remark("interrupted; what was sent goes on. The same command with --wait follows it, --cancel ends it.")
         raise typer.Exit(130) from None
     except RetryError as error:
-        raise lost_line(error, len(names) - len(ends)) if sent else error from error
+        if not sent:
+            raise
+        raise lost_line(error, len(names) - len(ends)) from error
     if len(names) > 1:
         remark(counts_text(ends.values()))
     return 0 if set(ends.values()) == {aim.good if wait else "sent"} else 1
 
 
 def _warn_of_signatures(order: Order, current: dict[str, Current]) -> None:
-    signed = [thing for thing, found in current.items() if found.signed]
+    signed = [thing for thing, found in current.items() if found.signed_by]
     if order.key is None and signed:
         remark(f"{signed[0]} was sent a signed deployment last, and this one is not (--sign): it may be refused")
 

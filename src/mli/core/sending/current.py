@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -46,9 +47,12 @@ class Current:
         return max((revision for revision in revisions if revision is not None), default=None)
 
     @property
-    def signed(self) -> bool:
-        """Whether what is wanted now came signed."""
-        return b'"signature"' in self.message and self.wanted is not None and self.wanted.expires_at is not None
+    def signed_by(self) -> str | None:
+        """The key that what is wanted now says it is signed with; None for what is not signed."""
+        if self.wanted is None or self.wanted.expires_at is None:
+            return None
+        key = json.loads(self.message).get("key")  # an envelope, or it had no expiry
+        return key if isinstance(key, str) else None
 
 
 class Reader:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mli.core.envelope import MAX_MESSAGE_BYTES, seal, seal_cancel
+from mli.core.envelope import MAX_MESSAGE_BYTES, key_id_of, seal, seal_cancel
 from mli.core.sending.current import Current
 from mli.core.sending.revision_text import with_revision
 from mli.core.sending.rollout import Aim
@@ -15,6 +15,8 @@ from mli.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Order:
 def choose_revision(order: Order, current: Mapping[str, Current]) -> int:
     """One revision for all things: what was asked for, else one above all that is known of them.
 
+    Where all have been sent just this, signed by the same key, it stays the same: so a command does nothing twice.
+
     Raises:
         UsageError: a thing would refuse what was asked for, or nothing was asked for and a thing cannot be read.
     """
@@ -74,37 +78,45 @@ def choose_revision(order: Order, current: Mapping[str, Current]) -> int:
     top = max((revision for revision in highest.values() if revision is not None), default=0)
     if order.revision is None:
         _check_readable(current)
-        return top + 1
-    payload = None if order.text is None else with_revision(order.text, order.revision).encode()
-    refusing = {
-        thing: revision
+        by = None if order.key is None else key_id_of(order.key.public_key())
+        same = all(_are_there(order, top, current).values()) and all(
+            item.signed_by == by for item in current.values()
+        )
+        return top if same else top + 1
+    there = _are_there(order, order.revision, current)
+    refusing = [
+        f"{thing} is at revision {revision}"
         for thing, revision in highest.items()
-        if revision is not None and revision >= order.revision and not _is_there(order, payload, current[thing])
-    }
+        if revision is not None and revision >= order.revision and not there[thing]
+    ]
     if refusing:
-        shown = [f"{thing} is at revision {revision}" for thing, revision in list(refusing.items())[:5]]
-        more = [f"and {len(refusing) - 5} more"] if len(refusing) > 5 else []
-        remedy = "take `revision:` out of the file" if order.asked_by != "--revision" else "leave --revision out"
+        more = [f"and {len(refusing) - _SHOWN} more"] if len(refusing) > _SHOWN else []
+        leave = "take `revision:` out of the file" if order.asked_by != "--revision" else "leave --revision out"
         raise UsageError(
             "Revisions only rise: a thing refuses one that is not above its last.",
             where=order.asked_by,
             expected=f"{top + 1} or more",
-            got=f"{order.revision}, and {', '.join([*shown, *more])}",
-            remedy=f"{remedy[0].upper()}{remedy[1:]}, and mli deploy counts by itself.",
+            got=f"{order.revision}, and {', '.join([*refusing[:_SHOWN], *more])}",
+            remedy=f"{leave}, and mli deploy counts by itself",
         )
     return order.revision
 
 
-def _is_there(order: Order, payload: bytes | None, current: Current) -> bool:
-    """Whether the thing has been sent just this: then sending it again changes nothing."""
-    if current.highest != order.revision:
-        return False
-    wanted, report = current.wanted, current.report
-    if payload is None:
-        return wanted is not None and wanted.kind == "cancel"
-    if wanted is not None and wanted.revision == order.revision:
-        return wanted.payload == payload
-    return report is not None and report.revision == order.revision and report.identity == order.identity
+def _are_there(order: Order, revision: int, current: Mapping[str, Current]) -> dict[str, bool]:
+    """Which things have been sent just this, under this revision and as their last: it may be sent again."""
+    payload = None if order.text is None else with_revision(order.text, revision).encode()
+
+    def is_there(found: Current) -> bool:
+        wanted, report = found.wanted, found.report
+        if found.highest != revision:
+            return False
+        if payload is None:
+            return wanted is not None and wanted.kind == "cancel"
+        if wanted is not None and wanted.revision == revision:
+            return wanted.payload == payload
+        return report is not None and report.revision == revision and report.identity == order.identity
+
+    return {thing: is_there(found) for thing, found in current.items()}
 
 
 def _check_readable(current: Mapping[str, Current]) -> None:

@@ -136,12 +136,12 @@ class Rollout:
         return Change(thing, "sent", self._after(), ended=False)
 
     def _known_already(self) -> Iterator[Change]:
-        """A deployment that is sent once more may have ended long ago."""
+        """What is sent once more may have ended well long ago. Where it has not, the thing tries again."""
         if not self._wait:
             return
         for thing in list(self._open):
             report = self._before[thing]
-            if report is not None and self._is_of_aim(thing, report):
+            if report is not None and report.state == self._aim.good and self._is_of_aim(thing, report):
                 yield self._told(thing, report)
 
     def _heard(self, received: Received) -> Change | None:

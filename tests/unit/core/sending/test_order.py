@@ -52,7 +52,7 @@ def test_the_first_revision_is_one() -> None:
 @pytest.mark.parametrize(
     "found",
     [
-        current(b"revision: 6\n" + TEXT.encode()),
+        current(b"revision: 6\n" + TEXT.encode() + b"top: 2\n"),
         current(seal(TEXT.encode(), thing="a", revision=6, expires_at=1.0, key=KEY)),
         current(seal_cancel(thing="a", revision=6, expires_at=1.0, key=KEY)),
         current(report={"state": "healthy", "revision": 6}),
@@ -85,7 +85,7 @@ def test_a_files_own_revision_is_said_to_be_the_files() -> None:
             order(revision=3, asked_by="d.yaml: revision"), {"a": current(report={"state": "x", "revision": 6})}
         )
     assert "d.yaml: revision" in str(refused.value)
-    assert "out of the file" in str(refused.value)
+    assert "`revision:` out of the file" in str(refused.value)
 
 
 def test_the_same_deployment_under_the_same_revision_may_be_sent_again() -> None:
@@ -101,6 +101,22 @@ def test_the_same_deployment_under_the_same_revision_may_be_sent_again() -> None
     assert choose_revision(cancel, {"a": current(cancel.messages(["a"], 6)["a"])}) == 6
     with pytest.raises(UsageError):
         choose_revision(cancel, {"a": current(sent)})
+
+
+def test_the_same_command_does_nothing_twice() -> None:
+    sent = order().messages(["a", "b"], 6)
+    signed = order(key=KEY).messages(["a"], 6)["a"]
+    assert choose_revision(order(), {"a": current(sent["a"]), "b": current(sent["b"])}) == 6
+    assert choose_revision(order(key=KEY), {"a": current(signed)}) == 6
+    assert choose_revision(order(), {"a": current(signed), "b": current(sent["b"])}) == 7
+    assert choose_revision(order(key=KEY), {"a": current(sent["a"])}) == 7
+    assert choose_revision(order(revision=6, key=KEY), {"a": current(sent["a"])}) == 6
+    assert choose_revision(order(), {"a": current(sent["a"]), "c": current()}) == 7
+    assert choose_revision(order(text=TEXT + "top: 2\n"), {"a": current(sent["a"])}) == 7
+    cancel = Order(EXPIRES)
+    assert choose_revision(cancel, {"a": current(sent["a"])}) == 7
+    assert choose_revision(cancel, {"a": current(cancel.messages(["a"], 7)["a"])}) == 7
+    assert choose_revision(order(), {"a": current(cancel.messages(["a"], 7)["a"])}) == 8
 
 
 def test_without_the_right_to_read_the_revision_must_be_given() -> None:

@@ -137,6 +137,13 @@ def test_what_is_sent_once_more_may_have_ended_long_ago() -> None:
     assert [change.state for change in run(session)] == ["healthy"]
 
 
+def test_what_failed_before_is_followed_anew() -> None:
+    session = ScriptedSession(
+        {report_topic(THING): report("failed")}, answering(report("received"), report("healthy"))
+    )
+    assert [change.state for change in run(session)] == ["sent", "received", "healthy"]
+
+
 def test_a_status_that_the_broker_dropped_is_asked_for_again() -> None:
     session = ScriptedSession(retained={report_topic(THING): report("healthy", revision=6)})
 
