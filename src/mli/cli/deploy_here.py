@@ -50,12 +50,13 @@ def deploy_here(file: Path, root: Path, *, again: bool, wait: bool, timeout_s: f
         "again": again,
         "wait": wait,
     }
+    started = time.monotonic()
     client = ControlClient(root)
     thing = str(client.request({"do": "status"})["thing"])
     if not wait:
-        answer = client.request(request, _ANSWER_S)
-        sent = {"identity": answer["identity"], "revision": answer["revision"]}
-        print(json.dumps(sent) if as_json else f"{thing}  sent")
+        client.request(request, _ANSWER_S)
+        with make_view([thing], "healthy", as_json=as_json, steps=False) as view:
+            view.change(Change(thing, "sent", time.monotonic() - started, ended=True))
         return 0
     try:
         return _follow(client, request, thing, timeout_s, as_json)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -310,6 +311,7 @@ def _check_revision(payload: bytes, revision: int) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1)  # a thousand things were sent the same file, and YAML is slow to read
 def _own_revision(payload: bytes) -> int | None:
     """What a deployment file says of itself; its other errors are told by whoever reads it for good."""
     from mli.config.yaml_places import parse_settings
