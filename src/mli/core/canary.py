@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mli.core import sandbox
@@ -22,14 +22,18 @@ MOST_GOLDEN = 16
 """So many golden samples are proof enough on a device; packing and verifying take them all."""
 
 
-def prove(planned: Planned, since: str | None, isolator: Isolator) -> CanaryReport:
+def prove(
+    planned: Planned, since: str | None, isolator: Isolator, cancelled: Callable[[], bool] = lambda: False
+) -> CanaryReport:
     """Try a pipeline's model in the sandbox.
 
     Args:
         since: see ``CanaryRequest``.
         isolator: how the child is started.
+        cancelled: whether nobody wants it any more.
 
     Raises:
+        JobCancelled: see ``cancelled``.
         ModelRefused: it crashes, hangs, takes more memory or time than its pipeline allows, or does not do what its
             manifest, labels and golden samples promise.
         StopError: its backend is not installed, or somebody killed the child.
@@ -40,7 +44,7 @@ def prove(planned: Planned, since: str | None, isolator: Isolator) -> CanaryRepo
     title = f"the trial of {model.name} {model.version} for pipeline {settings.name}"
     request = CanaryRequest(settings, model, since)
     cell = Cell(isolator, worker_view(settings, model), settings.isolation)
-    done = sandbox.run(try_model, request, _limits(planned), title=title, cell=cell)
+    done = sandbox.run(try_model, request, _limits(planned), title=title, cell=cell, cancelled=cancelled)
     report = done.value
     log.info(
         "%s: passed: %s, loaded in %.1f s, %d golden samples, %d %s frames, slowest %.0f ms, %.0f MB",

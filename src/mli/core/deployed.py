@@ -41,19 +41,24 @@ def prepare_models(
     root: Root,
     on_note: Callable[[str], None],
     isolator: Isolator,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Deployed:
     """Prepare every model of a deployment, and check what can be known before a worker starts.
 
     Args:
         isolator: how the children are started that import and optimise.
+        cancelled: whether nobody wants it any more.
 
     Raises:
+        JobCancelled: see ``cancelled``.
         ModelRefused, ArchiveRefused: a model cannot be imported.
         StopError: a backend is not installed, or a command cannot be run here.
         UsageError: the parts do not fit each other: a rule names a label that its model lacks.
         RetryError: no room on the disk.
     """
-    models = {name: _prepared(name, spec, settings, root, on_note, isolator) for name, spec in installed.items()}
+    models = {
+        name: _prepared(name, spec, settings, root, on_note, isolator, cancelled) for name, spec in installed.items()
+    }
     for pipeline in settings.pipelines:
         model = models[pipeline.model]
         choose_backend(pipeline.backend, model.format)
@@ -71,6 +76,7 @@ def _prepared(
     root: Root,
     on_note: Callable[[str], None],
     isolator: Isolator,
+    cancelled: Callable[[], bool],
 ) -> ModelSpec:
     """The model as its pipelines load it; one that none uses stays as it is."""
     users = [item for item in settings.pipelines if item.model == name]
@@ -79,7 +85,14 @@ def _prepared(
     widest = max(users, key=lambda item: item.limits.memory_bytes)
     size = _import_size(name, users) if installed.format == "mxnet" else None
     return prepare(
-        installed, root, widest.backend, on_note, limits=widest.limits, import_size=size, isolator=isolator
+        installed,
+        root,
+        widest.backend,
+        on_note,
+        limits=widest.limits,
+        import_size=size,
+        isolator=isolator,
+        cancelled=cancelled,
     )
 
 

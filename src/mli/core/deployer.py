@@ -14,6 +14,7 @@ from mli.core.canary import proof_key, prove
 from mli.core.deployed import Deployed
 from mli.core.deployment_store import DeploymentRecord, DeploymentStore
 from mli.core.loading import Loader
+from mli.core.sandbox import JobCancelled
 from mli.core.serving import Interrupted, Serving
 from mli.core.status import DeploymentState, ModelState, Progress
 from mli.core.wanted import Reporter, Wanted
@@ -132,7 +133,7 @@ class Deployer:
             if not self._runs_already(wanted):
                 with self._watcher.nothing_cleared():
                     self._carry_out(wanted)
-        except (Interrupted, FetchCancelled):
+        except (Interrupted, FetchCancelled, JobCancelled):
             self._left(wanted)
         except RefusedError as error:
             log.error("deployment %s is refused: %s", wanted.identity[:12], error)
@@ -184,7 +185,7 @@ class Deployer:
         installed, record = self._bring(wanted, record, deadline)
         self._stop_if_left(deadline)
         self._tell(wanted, "canary", models=record.models)
-        deployed = self._loader.prepare(wanted.settings, installed)
+        deployed = self._loader.prepare(wanted.settings, installed, lambda: self._is_left(deadline))
         record = self._prove(deployed, record, deadline)
         self._store.keep(record)
         self._activate(wanted, deployed, record, deadline)
@@ -228,7 +229,7 @@ class Deployer:
             key = proof_key(planned)
             if key not in proved:
                 since = self._serving.before_last_frames(planned.settings)
-                prove(planned, since, self._loader.isolator)
+                prove(planned, since, self._loader.isolator, lambda: self._is_left(deadline))
                 self._stop_if_left(deadline)
             keys.append(key)
         return replace(record, proved=tuple(keys))

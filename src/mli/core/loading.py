@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,9 +90,14 @@ class Loader:
             installed[name] = self._repository.load(record.models[name].sha256)
         return self.prepare(settings, installed)
 
-    def prepare(self, settings: DeploymentSettings, installed: Mapping[str, ModelSpec]) -> Deployed:
+    def prepare(
+        self,
+        settings: DeploymentSettings,
+        installed: Mapping[str, ModelSpec],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Deployed:
         """See ``prepare_models``."""
-        return prepare_models(settings, installed, self._device, self._root, log.info, self.isolator)
+        return prepare_models(settings, installed, self._device, self._root, log.info, self.isolator, cancelled)
 
 
 def _with_digests(settings: DeploymentSettings) -> DeploymentSettings:

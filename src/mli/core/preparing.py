@@ -61,6 +61,7 @@ def prepare(
     import_size: tuple[int, int] | None = None,
     importer: Importer = import_mxnet,
     isolator: Isolator | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> ModelSpec:
     """The model as a worker loads it.
 
@@ -71,8 +72,10 @@ def prepare(
         import_size: width and height of an MXNet model's input, where the deployment says it.
         importer: the sandbox's job for MXNet models.
         isolator: of the core; None does the work without a container.
+        cancelled: whether nobody wants it any more.
 
     Raises:
+        JobCancelled: see ``cancelled``.
         ArchiveRefused, ModelRefused: the model cannot be imported.
         RetryError: no room on the disk.
         StopError: the backend is not installed, or the import was interrupted.
@@ -82,11 +85,13 @@ def prepare(
     if spec.format == "mxnet":
         options = ImportOptions(spec.name, spec.version, import_size)
         origin = f"mxnet-{IMPORTER_VERSION}" + (f"-{import_size[0]}x{import_size[1]}" if import_size else "")
-        spec = _imported(spec, ModelCache(cache), origin, options, on_note, limits, importer, isolator)
+        spec = _imported(spec, ModelCache(cache), origin, options, on_note, limits, importer, isolator, cancelled)
     if chosen.name != "onnxruntime" or _size(spec) < COMPILED_FROM_BYTES:
         return spec
     try:
-        return replace(spec, compiled_file=_compiled(spec, ModelCache(cache), origin, on_note, limits, isolator))
+        return replace(
+            spec, compiled_file=_compiled(spec, ModelCache(cache), origin, on_note, limits, isolator, cancelled)
+        )
     except MliError as error:
         log.warning("%s runs without a copy for this processor, which takes more memory: %s", spec.name, error)
         return spec
@@ -101,6 +106,7 @@ def _imported(
     limits: LimitSettings | None,
     importer: Importer,
     isolator: Isolator | None,
+    cancelled: Callable[[], bool],
 ) -> ModelSpec:
     size = _size(spec)
 
@@ -108,8 +114,8 @@ def _imported(
         on_note(f"importing the MXNet model {spec.name} ({size / 1e6:.0f} MB), once")
         request = ImportRequest(spec.directory, str(files), options)
         title = f"the import of the MXNet model {spec.name}"
-        cell = _cell(isolator, spec, files)
-        done = sandbox.run(importer, request, job_limits(size, limits), title=title, on_note=on_note, cell=cell)
+        bounds, cell = job_limits(size, limits), _cell(isolator, spec, files)
+        done = sandbox.run(importer, request, bounds, title=title, on_note=on_note, cell=cell, cancelled=cancelled)
         return cast(dict[str, Any], to_json(done.value))
 
     def check(files: Path, members: tuple[Member, ...], report: dict[str, Any]) -> tuple[ModelSpec, ImportReport]:
@@ -136,6 +142,7 @@ def _compiled(
     on_note: Note,
     limits: LimitSettings | None,
     isolator: Isolator | None,
+    cancelled: Callable[[], bool],
 ) -> str:
     """Path of onnxruntime's own copy of an ONNX model."""
     size = _size(spec)
@@ -145,7 +152,9 @@ def _compiled(
         request = CompileRequest(str(Path(spec.directory) / spec.model_file), str(files / "model.ort"))
         title = f"the optimisation of {spec.name} for this processor"
         bounds, cell = job_limits(size, limits), _cell(isolator, spec, files)
-        done = sandbox.run(compile_for_this_cpu, request, bounds, title=title, on_note=on_note, cell=cell)
+        done = sandbox.run(
+            compile_for_this_cpu, request, bounds, title=title, on_note=on_note, cell=cell, cancelled=cancelled
+        )
         return {"onnxruntime": one_line(done.value.version)}
 
     def check(files: Path, members: tuple[Member, ...], _: dict[str, Any]) -> str:

@@ -87,6 +87,10 @@ class Finished(Generic[R]):
     contained: bool = False
 
 
+class JobCancelled(Exception):
+    """Nobody wants the job's answer any more; nothing of it is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """Where a job is done.
@@ -110,6 +114,7 @@ def run(
     title: str,
     on_note: Note = lambda _: None,
     cell: Cell | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Finished[R]:
     """Do a job in a child process.
 
@@ -118,14 +123,16 @@ def run(
         title: what is being done, for messages: "the import of x.zip".
         on_note: gets the job's notes while it runs; they are text of the child's, printable and bounded.
         cell: None is without a container.
+        cancelled: asked all the time; the child is ended when nobody wants its answer any more.
 
     Raises:
+        JobCancelled: it is not wanted any more.
         MliError: the job's own, in its own class.
         ModelRefused: the job crashed, or went over a bound.
         StopError: somebody else killed the child, or a container is demanded and none can be had.
         RetryError: the disk is full.
     """
-    child = _Child(limits, title, on_note, cell or Cell(), job.__module__)
+    child = _Child(limits, title, on_note, cell or Cell(), job.__module__, cancelled)
     try:
         answer = child.ask(job, request)
     finally:
@@ -150,7 +157,16 @@ def run(
 class _Child:
     """One life of the child."""
 
-    def __init__(self, limits: SandboxLimits, title: str, on_note: Note, cell: Cell, module: str) -> None:
+    def __init__(
+        self,
+        limits: SandboxLimits,
+        title: str,
+        on_note: Note,
+        cell: Cell,
+        module: str,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._cancelled = cancelled
         self._limits = limits
         self._title = title
         self._on_note = on_note
@@ -301,6 +317,8 @@ class _Child:
     # --- its bounds ------------------------------------------------------------------------------------------
 
     def _check_bounds(self) -> None:
+        if self._cancelled():
+            raise JobCancelled(f"{self._title} is not wanted any more")
         resident = self._process.resident_bytes()
         self.peak_bytes = max(self.peak_bytes, resident)
         if resident > self._limits.memory_bytes:

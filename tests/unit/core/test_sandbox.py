@@ -200,3 +200,17 @@ def test_a_job_ends_with_its_parent_however_that_ends() -> None:
     parent.kill()
     parent.wait()
     wait_until(lambda: not child.is_running(), "the end of the child")
+
+
+def test_a_job_that_nobody_wants_any_more_is_ended() -> None:
+    said: list[str] = []
+    with pytest.raises(sandbox.JobCancelled):
+        sandbox.run(
+            jobs.spin,
+            Asked(0, ""),
+            SandboxLimits(),
+            title="the job",
+            on_note=said.append,
+            cancelled=lambda: bool(said),
+        )
+    assert not [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
