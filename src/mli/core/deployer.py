@@ -197,6 +197,8 @@ class Deployer:
         for name, source in wanted.settings.models.items():
             known = record.models.get(name)
             brought = self._bringer.installed(source, known)
+            if brought is None:
+                self._tell(wanted, "downloading")
             pause_s = FIRST_PAUSE_S
             while brought is None:
                 progress = _Progress(self, wanted, name)
