@@ -30,6 +30,7 @@ def tables(measured: dict[str, Any]) -> str:
         *(f"Not measured: {why}." for why in measured["left_out"]),
         _start(measured["start"]),
         _spool(measured["spool"]),
+        fetch_table(measured["fetch"]),
     ]
     return "\n\n".join(parts)
 
@@ -126,3 +127,31 @@ def _spool(spool: dict[str, Any]) -> str:
         met = "" if budget is None else ("met" if statistics.median(item["rates"]) >= budget else "**missed**")
         rows.append([item["title"], spread(item["rates"]), "" if budget is None else f"≥ {budget:,}", met])
     return "### Spool\n\n" + _table(["messages a second, median (min to max)", "measured", "budget", ""], rows)
+
+
+def fetch_table(fetch: dict[str, Any]) -> str:
+    """Each row is one step beside what it is compared with, pair by pair."""
+    titles = {
+        "download": "download from S3, with digest; a bare download",
+        "stored": "install, members stored; a plain unpack and fsync",
+        "deflated": "install, members deflated; a plain unpack and fsync",
+    }
+    rows = []
+    for name, title in titles.items():
+        rounds = fetch[name]
+        pairs = [(one["plain"]["seconds"], one["mli"]["seconds"]) for one in rounds]
+        # As the budgets are said: speeds of the downloads, times of the installations.
+        compared = [theirs / ours if name == "download" else ours / theirs for theirs, ours in pairs]
+        middle = statistics.median(compared)
+        met = middle >= 0.9 if name == "download" else middle <= 1.2
+        cells = [
+            spread((ours for _, ours in pairs), 2),
+            spread((theirs for theirs, _ in pairs), 2),
+            f"**{spread(compared, 2)}**",
+            "≥ 0.9" if name == "download" else "≤ 1.2",
+            "met" if met else "**missed**",
+            f"{max(one['mli']['extra_mb'] for one in rounds):.0f}",
+        ]
+        rows.append([title, *cells])
+    head = ["median (min to max)", "mli, s", "the other, s", "ratio", "budget", "", "mli's extra memory, MB"]
+    return f"### An archive of {fetch['megabytes']} MB\n\n" + _table(head, rows)

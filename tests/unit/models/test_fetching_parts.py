@@ -246,15 +246,26 @@ def test_digest_follows_a_growing_file(tmp_path: Path) -> None:
         file.seek(0, os.SEEK_END)
         for start in range(1_234_567, len(data), 700_001):
             file.write(data[start : start + 700_001])
-            digest.grow(file.tell())
+            digest.grow(data[start : start + 700_001])
         assert digest.sha256(never()) == hashlib.sha256(data).hexdigest()
         file.truncate(0)
         file.seek(0)
         digest.restart()
         assert digest.sha256(never()) == hashlib.sha256(b"").hexdigest()
         file.write(b"other")
-        digest.grow(5)
+        digest.grow(b"other")
         assert digest.sha256(never()) == hashlib.sha256(b"other").hexdigest()
+        digest.close()
+
+
+def test_digest_that_falls_behind_reads_the_file(tmp_path: Path) -> None:
+    pieces = [bytes([number]) * 1000 for number in range(100)]
+    with (tmp_path / "file").open("w+b", buffering=0) as file:
+        digest = FileDigest(file.fileno(), 0)
+        for piece in pieces:  # too little to wake it, too many to be kept
+            file.write(piece)
+            digest.grow(piece)
+        assert digest.sha256(never()) == hashlib.sha256(b"".join(pieces)).hexdigest()
         digest.close()
 
 
@@ -266,7 +277,7 @@ def test_digest_of_a_file_that_lost_bytes_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="shorter"):
             digest.sha256(never())
         digest.restart()
-        digest.grow(4)
+        digest.grow(b"1234")
         assert digest.sha256(never()) == hashlib.sha256(b"1234").hexdigest()
         digest.close()
 
@@ -276,7 +287,7 @@ def test_waiting_for_a_digest_can_be_cancelled(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w+b", buffering=0) as file:
         digest = FileDigest(file.fileno(), 0)
         file.write(bytes(20_000_000))
-        digest.grow(20_000_000)
+        digest.grow(bytes(20_000_000))
         cancelled.set()
         with pytest.raises(FetchCancelled):
             digest.sha256(Watch(cancelled.is_set, "a test"))

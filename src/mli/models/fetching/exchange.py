@@ -17,6 +17,7 @@ from mli.models.fetching.url import Url
 from mli.models.fetching.watch import Watch
 
 _TEXT_BYTES = 64 * 1024
+PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,12 @@ class Answer:
         length: bytes of the body as promised; None where nothing was.
     """
 
-    def __init__(self, call: Call, response: http.client.HTTPResponse) -> None:
+    def __init__(self, call: Call, line: Line, response: http.client.HTTPResponse) -> None:
         self.status = response.status
         self.length: int | None = None if response.chunked else response.length
         self.shown = call.shown
         self._call = call
+        self._line = line
         self._response = response
         self._read = 0
 
@@ -66,22 +68,24 @@ class Answer:
         """A header's value, None where it is missing; any case."""
         return self._response.headers.get(name)
 
-    def read_into(self, buffer: memoryview) -> int:
-        """Some bytes of the body; 0 at its end.
+    def read(self) -> bytes:
+        """Some bytes of the body, at most ``PIECE_BYTES``; none at its end.
 
         Raises:
             TransferError: the line broke, stalled, or ended before the promised length.
         """
+        left = PIECE_BYTES if self.length is None else min(PIECE_BYTES, self.length - self._read)
+        if left == 0:
+            return b""
         try:
             if self.length is None:
-                data = self._response.read1(len(buffer))
-                buffer[: len(data)] = data
-                return len(data)
-            count: int = self._response.fp.readinto1(buffer[: self.length - self._read])
+                return self._response.read1(left)
+            self._line.wake_for(left)
+            data: bytes = self._response.fp.read1(left)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise broken_line(error, self.shown, self._call.proxy) from error
-        self._read += count
-        if count == 0 and self._read < self.length:
+        self._read += len(data)
+        if not data:
             raise TransferError(
                 "The model archive's transfer ended too early.",
                 where=self.shown,
@@ -89,18 +93,17 @@ class Answer:
                 got=f"{self._read} bytes",
                 remedy="nothing, when it happens now and then: the rest is fetched; else check the network",
             )
-        return count
+        return data
 
     def text(self) -> str:
         """The beginning of the body of an error."""
-        buffer = memoryview(bytearray(_TEXT_BYTES))
-        count = 0
+        text = b""
         try:
-            while count < len(buffer) and (more := self.read_into(buffer[count:])):
-                count += more
+            while len(text) < _TEXT_BYTES and (more := self.read()):
+                text += more
         except TransferError:
             pass  # a part of an explanation is better than none
-        return bytes(buffer[:count]).decode("utf-8", "replace")
+        return text[:_TEXT_BYTES].decode("utf-8", "replace")
 
 
 def exchange(call: Call, watch: Watch) -> Answer:
@@ -137,7 +140,7 @@ def exchange(call: Call, watch: Watch) -> Answer:
     if response.status == 407 and call.proxy is not None:
         response.close()
         raise _proxy_refuses(call.proxy, "407", call.shown)
-    return Answer(call, response)
+    return Answer(call, line, response)
 
 
 def _head(call: Call) -> bytes:

@@ -39,6 +39,7 @@ class Line(io.RawIOBase):
         self._watch = watch
         self._connect_timeout_s = connect_timeout_s
         self._stall_timeout_s = stall_timeout_s
+        self._wakes_for = 1
         self._socket: socket.socket = self._connect(_look_up(host, port, watch, connect_timeout_s))
 
     def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
@@ -61,6 +62,12 @@ class Line(io.RawIOBase):
         return self._patiently(
             lambda: self._socket.send(data), self._stall_timeout_s, "nothing could be sent", writing=True
         )
+
+    def wake_for(self, size_bytes: int) -> None:
+        """Wait for so many bytes at a time rather than for each packet; what is there after a moment comes anyway."""
+        if size_bytes != self._wakes_for:
+            self._wakes_for = size_bytes
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size_bytes)
 
     def readable(self) -> bool:
         return True

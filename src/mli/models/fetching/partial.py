@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,10 @@ from mli.models.fetching.file_digest import FileDigest
 from mli.models.fetching.url import shown_uri
 from mli.models.fetching.watch import POLL_S, Watch
 from mli.models.members import DEFAULT_LIMITS
-from mli.models.staging import sync_directory, write_durably
+from mli.models.staging import write_durably
 
 SPARE_BYTES = DEFAULT_LIMITS.spare_disk_bytes
-_SYNC_EVERY_BYTES = 32 * 1024 * 1024
+_SYNC_EVERY_S = 15.0
 _SCHEMA = "mli.partial/1"
 
 
@@ -71,8 +72,7 @@ class Partial:
         self._key = _key(source.uri)
         self._watch = watch
         self._digest: FileDigest | None = None
-        self._syncing: threading.Thread | None = None
-        self._unsynced = 0
+        self._synced_at = time.monotonic()
         self._folder = folder / self._key
         self._part = self._folder / ".part"
         self._record = self._folder / ".part.json"
@@ -119,26 +119,25 @@ class Partial:
         except OSError as error:
             raise self._failed(error) from error
 
-    def append(self, data: memoryview) -> None:
+    def append(self, data: bytes) -> None:
         """Write; the digest follows, and the disk gets it now and then, so that a power cut costs little.
 
         Raises:
             RetryError: the disk is full or failed.
         """
         assert self._digest is not None
-        rest = data
+        rest = memoryview(data)
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
+            if time.monotonic() - self._synced_at > _SYNC_EVERY_S:
+                self._synced_at = time.monotonic()
+                descriptor = os.dup(self._descriptor)
+                threading.Thread(target=_sync, args=(descriptor,), name="archive-sync", daemon=True).start()
         except OSError as error:
             raise self._failed(error) from error
         self.size_bytes += len(data)
-        self._digest.grow(self.size_bytes)
-        self._unsynced += len(data)
-        if self._unsynced >= _SYNC_EVERY_BYTES and (self._syncing is None or not self._syncing.is_alive()):
-            self._unsynced = 0
-            self._syncing = threading.Thread(target=self._sync, name="archive-sync", daemon=True)
-            self._syncing.start()
+        self._digest.grow(data)
 
     def check_space(self, coming_bytes: int) -> None:
         """Raises RetryError where so many bytes more would fill the disk; other parts of the device live on it."""
@@ -162,10 +161,9 @@ class Partial:
             raise
 
     def finish(self) -> Path:
-        """Give the complete archive its name."""
+        """Give the complete archive its name. Not durably: what is installed of it will be."""
         try:
             self._part.rename(self._final)
-            sync_directory(self._folder)
         except OSError as error:
             raise self._failed(error) from error
         return self._final
@@ -199,26 +197,19 @@ class Partial:
     def _close(self) -> None:
         if self._digest is not None:
             self._digest.close()
-        if self._syncing is not None:
-            self._syncing.join()
         for descriptor in (self._descriptor, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
         self._descriptor = self._lock = -1
 
     def _resume(self) -> None:
-        found = self._read_record()
-        if found is None:
-            os.ftruncate(self._descriptor, 0)
-        else:
-            self.origin = found
         self.size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
         self._digest = FileDigest(self._descriptor, self.size_bytes)
-
-    def _sync(self) -> None:
-        # A disk that fails here fails a write as well, and the digest reads everything back.
-        with contextlib.suppress(OSError):
-            os.fsync(self._descriptor)
+        found = self._read_record()
+        if found is None:
+            self._truncate()
+        else:
+            self.origin = found
 
     def _read_record(self) -> Origin | None:
         try:
@@ -232,11 +223,13 @@ class Partial:
     def _truncate(self) -> None:
         assert self._digest is not None
         try:
-            os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
+            if self.size_bytes:  # else ext4 would write out all that comes later when the file is closed
+                os.ftruncate(self._descriptor, 0)
+                os.fsync(self._descriptor)  # the old bytes must not outlive a power cut under the new record
         except OSError as error:
             raise self._failed(error) from error
-        self.size_bytes = self._unsynced = 0
+        self.size_bytes = 0
         self._digest.restart()
 
     def _failed(self, error: OSError) -> RetryError:
@@ -248,6 +241,13 @@ class Partial:
             got=f"{errno.errorcode.get(error.errno or 0, '?')}: {error.strerror}",
             remedy="check the disk and its free space, then deploy again",
         )
+
+
+def _sync(descriptor: int) -> None:
+    # Says nothing when it fails: a disk that does fails a write too, and a digest has the last word.
+    with contextlib.suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _key(uri: str) -> str:
