@@ -105,8 +105,8 @@ class Agent:
             self._isolator = isolator_for(device)
             stack.callback(self._isolator.close)
             self._sink = self._make_sink()
-            self._outbound = stack.enter_context(
-                Outbound(device, root, self._sink, on_failure=self._delivery_failed, on_action=lambda _: None)
+            self._outbound = Outbound(
+                device, root, self._sink, on_failure=self._delivery_failed, on_action=lambda _: None
             )
             self._pipelines = PipelineSet(
                 self._outbound,
@@ -118,9 +118,11 @@ class Agent:
                 isolator=self._isolator,
                 log_settings=device.log,
             )
-            stack.callback(self._pipelines.stop)
             self._serving = Serving(self._pipelines)
             self._wire_deployments()
+            # Only now: the broker sends the retained deployment as soon as it is connected.
+            stack.enter_context(self._outbound)
+            stack.callback(self._pipelines.stop)
             self._notifier.more_time(BOOT_S)
             self._boot.run()
             stack.enter_context(self._taking)
