@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from mli.core.deployer import Deployer
-from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Pointer
+from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Highest, Pointer
 from mli.core.loading import Loader
 from mli.core.serving import Serving
 from mli.core.status import FINAL
 from mli.core.status import Serving as Served
 from mli.core.wanted import Reporter
 from mli.core.watcher import Watcher
-from mli.errors import MliError, StopError
+from mli.errors import MliError, RetryError, StopError
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,12 @@ class Boot:
     def _run_last(self) -> None:
         pointer = self._store.pointer()
         record = None if pointer.current is None else self._store.record(pointer.current)
-        if record is None:
-            log.info("nothing is deployed yet")
+        try:
+            if record is None:
+                self._run_what_is_left(pointer)
+                return
+        except MliError as error:
+            log.error("%s", error)
             return
         try:
             if not pointer.good:
@@ -81,6 +85,29 @@ class Boot:
         except MliError as error:
             log.error("deployment %s cannot be run: %s", record.identity[:12], error)
             self._help(record, pointer, error)
+            return
+        self._tell_what_runs(record, pointer)
+
+    def _run_what_is_left(self, pointer: Pointer) -> None:
+        """Either nothing was ever deployed, or the disk has lost what was: then it must come once more."""
+        highest = self._store.highest()
+        ran = pointer.current or (highest.identity if highest.state == "healthy" else None)
+        if ran is None:
+            log.info("nothing is deployed yet")
+            return
+        error = StopError(
+            "what this device knew of the deployment that ran is damaged or gone",
+            where=str(self._store.folder),
+            remedy="check the disk; the deployment is applied once more where the broker, or deployment.yaml, has it",
+        )
+        log.error("%s", error)
+        if highest.identity == ran:
+            self._store.raise_to(replace(highest, state="received", error=None))
+        if highest.identity != ran or pointer.current is None:
+            self._store.note_file("")
+        if pointer.previous is not None:
+            self._watcher.go_back(pointer)
+        self._reporter.tell("failed", revision=pointer.revision, identity=ran, error=error)
 
     def _count(self, pointer: Pointer) -> Pointer:
         """A deployment that ends the core itself must not do so for ever."""
@@ -91,7 +118,10 @@ class Boot:
                 got=f"{pointer.boots} starts",
             )
         pointer = replace(pointer, boots=pointer.boots + 1)
-        self._store.point(pointer)
+        try:
+            self._store.point(pointer)
+        except RetryError as error:  # a full disk; it must run all the same
+            log.error("%s", error)
         return pointer
 
     def _start(self, record: DeploymentRecord, pointer: Pointer) -> None:
@@ -100,8 +130,15 @@ class Boot:
         log.info("deployment %s, revision %s, runs", record.identity[:12], pointer.revision)
         if not pointer.good:
             self._watcher.resume(record, pointer)
-            return
-        highest = self._store.highest()
+
+    def _tell_what_runs(self, record: DeploymentRecord, pointer: Pointer) -> None:
+        if not pointer.good:
+            return  # that is told when it is known
+        try:
+            highest = self._store.highest()
+        except MliError as error:
+            log.error("%s", error)
+            highest = Highest()
         if highest.identity not in (None, record.identity) and highest.state in FINAL:
             self._reporter.tell(
                 highest.state, revision=highest.revision, identity=highest.identity, error=highest.error

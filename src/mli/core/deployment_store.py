@@ -129,14 +129,14 @@ class Trust:
 
 
 class DeploymentStore:
-    """The files below ``<root>/deployments``; one process uses them. Every change is whole or not there.
+    """The files below ``folder``, ``<root>/deployments``; one process uses them. Every change is whole or not there.
 
     Raises:
         StopError: the folder cannot be used, or a file in it is damaged in a way that could let a bad deployment in.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._history = folder / "history"
         try:
             self._history.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ class DeploymentStore:
 
     def pointer(self) -> Pointer:
         """Which deployment runs; a damaged file is told, and read as none."""
-        return self._read(self._folder / "pointer.json", Pointer) or Pointer()
+        return self._read(self.folder / "pointer.json", Pointer) or Pointer()
 
     def point(self, pointer: Pointer) -> None:
         """Make another deployment the one that runs, durably.
@@ -162,7 +162,7 @@ class DeploymentStore:
         Raises:
             RetryError: the disk is full or failed; the old pointer holds.
         """
-        self._write(self._folder / "pointer.json", pointer)
+        self._write(self.folder / "pointer.json", pointer)
 
     # --- the history ---------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class DeploymentStore:
 
     def highest(self) -> Highest:
         """The newest deployment from the network."""
-        return self._read(self._folder / "highest.json", Highest, strict=True) or Highest()
+        return self._read(self.folder / "highest.json", Highest, strict=True) or Highest()
 
     def raise_to(self, highest: Highest) -> None:
         """Note it.
@@ -199,13 +199,13 @@ class DeploymentStore:
         Raises:
             RetryError: the disk is full or failed.
         """
-        self._write(self._folder / "highest.json", highest)
+        self._write(self.folder / "highest.json", highest)
 
     # --- the device's own file -----------------------------------------------------------------------------
 
     def from_file(self) -> FromFile:
         """Which deployment.yaml was applied last."""
-        return self._read(self._folder / "file.json", FromFile) or FromFile()
+        return self._read(self.folder / "file.json", FromFile) or FromFile()
 
     def note_file(self, sha256: str) -> None:
         """Note it.
@@ -213,7 +213,7 @@ class DeploymentStore:
         Raises:
             RetryError: the disk is full or failed.
         """
-        self._write(self._folder / "file.json", FromFile(sha256))
+        self._write(self.folder / "file.json", FromFile(sha256))
 
     # --- what was taken back -------------------------------------------------------------------------------
 
@@ -229,21 +229,21 @@ class DeploymentStore:
             RetryError: the disk is full or failed.
         """
         others = tuple(other for other in self._quarantine().items if other.identity != item.identity)
-        self._write(self._folder / "quarantine.json", _Quarantine((*others, item)[-QUARANTINED:]))
+        self._write(self.folder / "quarantine.json", _Quarantine((*others, item)[-QUARANTINED:]))
 
     def pardon(self, identity: str) -> None:
         """Let a deployment be tried once more: its device's owner says so."""
         others = tuple(other for other in self._quarantine().items if other.identity != identity)
-        self._write(self._folder / "quarantine.json", _Quarantine(others))
+        self._write(self.folder / "quarantine.json", _Quarantine(others))
 
     def _quarantine(self) -> _Quarantine:
-        return self._read(self._folder / "quarantine.json", _Quarantine) or _Quarantine()
+        return self._read(self.folder / "quarantine.json", _Quarantine) or _Quarantine()
 
     # --- whom to trust -------------------------------------------------------------------------------------
 
     def trust(self, of_device: tuple[TrustAnchor, ...]) -> tuple[TrustAnchor, ...]:
         """The keys that hold: the device file's, or those that a signed deployment put in their place since."""
-        found = self._read(self._folder / "trust.json", Trust, strict=True)
+        found = self._read(self.folder / "trust.json", Trust, strict=True)
         if not of_device or found is None or found.replaces != _ids(of_device) or not found.anchors:
             return of_device
         return found.anchors
@@ -254,7 +254,7 @@ class DeploymentStore:
         Raises:
             RetryError: the disk is full or failed.
         """
-        self._write(self._folder / "trust.json", Trust(anchors, _ids(of_device)))
+        self._write(self.folder / "trust.json", Trust(anchors, _ids(of_device)))
 
     # --- files ---------------------------------------------------------------------------------------------
 
