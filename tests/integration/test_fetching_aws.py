@@ -157,6 +157,15 @@ def test_plain_store_is_reached_through_the_proxy_of_the_environment(
     assert aws.proxy.asked == [f"GET {urlsplit(swift.endpoint).netloc}"]
 
 
+def test_plain_store_is_reached_through_a_proxy_with_its_login(
+    make_aws: Callable[..., Aws], swift: SwiftServer, tmp_path: Path
+) -> None:
+    aws = make_aws(authorization=LOGIN)
+    proxy = f"http://device:pass%3Aword@127.0.0.1:{aws.proxy.port}"
+    fetched = aws.fetcher(proxy=proxy, endpoint=swift.endpoint, region="eu-central-1").fetch(SOURCE, tmp_path)
+    assert fetched.path.read_bytes() == DATA
+
+
 def test_no_proxy_of_the_environment_is_kept(
     make_aws: Callable[..., Aws], swift: SwiftServer, tmp_path: Path
 ) -> None:

@@ -331,6 +331,31 @@ def test_archive_that_is_another_one_each_time_is_given_up(web: Any, fetch: Any)
         fetch(ModelSource(f"{web(changing).url}/a.zip", SHA256))
 
 
+def test_server_that_sends_parts_that_nobody_asked_for_is_given_up(web: Any, fetch: Any) -> None:
+    server = web(lambda talk: talk.answer(206, DATA, content_range=f"bytes 5-{len(DATA) + 4}/{len(DATA) + 5}"))
+    with pytest.raises(RetryError, match="changes faster than it can be fetched"):
+        fetch(ModelSource(f"{server.url}/a.zip", SHA256))
+    assert len(server.talks) == QUICK.attempts
+
+
+def test_part_of_unknown_whole_that_is_cut_is_not_the_end(web: Any, fetch: Any) -> None:
+    """Nobody told the archive's size, so only the part's own length says that it was cut."""
+
+    def chunked_and_cut(talk: Talk) -> None:
+        talk.answer(200, content_length=None, transfer_encoding="chunked", etag=ETAG)
+        talk.send(b"%x\r\n" % len(HALF) + HALF + b"\r\n")
+
+    def rest(talk: Talk, cut_bytes: int) -> None:
+        start = int(talk.headers["range"].removeprefix("bytes=").rstrip("-"))
+        told = f"bytes {start}-{len(DATA) - 1}/*"
+        body = DATA[start : len(DATA) - cut_bytes]
+        talk.answer(206, body, content_range=told, content_length=len(DATA) - start, etag=ETAG)
+
+    server = web(in_turn(chunked_and_cut, lambda talk: rest(talk, 1000), lambda talk: rest(talk, 0)))
+    assert fetch(ModelSource(f"{server.url}/a.zip")).path.read_bytes() == DATA
+    assert len(server.talks) == 3
+
+
 # --- redirects -------------------------------------------------------------------------------------------------
 
 
