@@ -1,0 +1,130 @@
+"""The switch from one model to another under a running source: no frame is lost, none is done twice, and each has its
+own model's name on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fixtures.bad_models import Model, slow_by
+from tests.fixtures.color_model import color_archive, color_model, numbered_images
+from tests.fixtures.core_process import CoreProcess, Seen, WitnessedBroker, check_unbroken, models_of, sha256_of
+
+log = logging.getLogger(__name__)
+
+OLD, NEW = ("red", "green", "blue"), ("crimson", "lime", "navy")
+OLD_NEW = {"old.zip": OLD, "new.zip": NEW}
+
+
+class Device:
+    def __init__(self, core: CoreProcess, model: Model = color_model) -> None:
+        self.core = core
+        self.folder = core.folder
+        self.archives = {
+            name: color_archive(core.folder, name, labels=labels, model=model) for name, labels in OLD_NEW.items()
+        }
+        self.labels = {sha256_of(path): OLD_NEW[name] for name, path in self.archives.items()}
+
+    def deployment(self, name: str, source: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        archive = self.archives[name]
+        publish = {"topic": "mli/predictions/{thing}/{pipeline}", "image_name": True}
+        pipeline = {"source": source, "publish": publish, **changes}
+        models = {"color": {"uri": str(archive), "sha256": sha256_of(archive)}}
+        return {"models": models, "pipelines": {"main": pipeline}}
+
+    def digest(self, name: str) -> str:
+        return sha256_of(self.archives[name])
+
+
+MakeDevice = Callable[..., Device]
+
+
+@pytest.fixture
+def make_device(tmp_path: Path, witnessed_broker: WitnessedBroker) -> Iterator[MakeDevice]:
+    made: list[CoreProcess] = []
+
+    def make(name: str, model: Model = color_model) -> Device:
+        made.append(witnessed_broker.make_core(tmp_path, f"switch-{name}"))
+        made[-1].start()
+        return Device(made[-1], model)
+
+    yield make
+    for core in made:
+        core.end()
+
+
+def tell_gaps(name: str, seen: Sequence[Seen]) -> None:
+    """From the last message of one model to the first one of the next, as the broker had them."""
+    gaps = [1000 * (after.at - before.at) for before, after in pairwise(seen) if before.model != after.model]
+    usual = sorted(1000 * (after.at - before.at) for before, after in pairwise(seen))
+    log.info("%s: gaps %s ms, otherwise at most %.0f ms", name, [round(gap) for gap in gaps], usual[-len(gaps) - 1])
+
+
+def test_under_a_source_that_loops(make_device: MakeDevice) -> None:
+    device = make_device("loop")
+    core, images = device.core, numbered_images(device.folder / "images", 9)
+    source = {"uri": str(device.folder / "images"), "interval": "100ms"}
+    for name in ("old.zip", "new.zip", "old.zip", "new.zip"):
+        core.deploy_well(device.deployment(name, source))
+        core.wait_for_frames(5, model=device.digest(name))
+    core.stop()
+    check_unbroken(core.seen(), device.labels, images)
+    assert models_of(core.seen()) == [device.digest(name) for name in ("old.zip", "new.zip", "old.zip", "new.zip")]
+    tell_gaps("one frame each 100 ms", core.seen())
+
+
+def test_under_a_sweep_as_fast_as_it_goes(make_device: MakeDevice) -> None:
+    """Several frames are under way when the old worker is told to go."""
+    device = make_device("sweep", slow_by(20_000))
+    core, images = device.core, numbered_images(device.folder / "images", 400)
+    source = {"uri": str(device.folder / "images"), "interval": 0, "once": True}
+    core.send(device.deployment("old.zip", source))
+    core.wait_for_frames(20)
+    core.deploy_well(device.deployment("new.zip", source))
+    core.wait(lambda: len(core.seen()) == len(images), "the end of the sweep", deadline_s=60)
+    core.wait(lambda: core.status()["pipelines"][0]["state"] == "finished", "the end of the pipeline")
+    check_unbroken(core.seen(), device.labels, images)
+    assert models_of(core.seen()) == [device.digest("old.zip"), device.digest("new.zip")]
+    tell_gaps("as fast as it goes", core.seen())
+
+
+def test_a_deployment_for_other_images_begins_with_their_first_one(make_device: MakeDevice) -> None:
+    device = make_device("images")
+    core = device.core
+    first = numbered_images(device.folder / "first", 9)
+    second = [f"other-{name}" for name in numbered_images(device.folder / "second", 4)]
+    for name in second:
+        (device.folder / "second" / name.removeprefix("other-")).rename(device.folder / "second" / name)
+    for folder in ("first", "second"):
+        source = {"uri": str(device.folder / folder), "interval": "50ms"}
+        core.deploy_well(device.deployment("old.zip", source))
+        core.wait_for_frames(6)
+    core.stop()
+    check_unbroken(core.seen(), device.labels)
+    shown = [item.image for item in core.seen()]
+    begun = shown.index(second[0])
+    assert shown[:begun] == [first[index % len(first)] for index in range(begun)]
+    assert shown[begun:] == [second[index % len(second)] for index in range(len(shown) - begun)]
+
+
+def test_only_settings_change(make_device: MakeDevice) -> None:
+    """Of the same model, under the same source: the next frame is the next one."""
+    device = make_device("settings")
+    core, images = device.core, numbered_images(device.folder / "images", 9)
+    source = {"uri": str(device.folder / "images"), "interval": "50ms"}
+    core.deploy_well(device.deployment("old.zip", source))
+    core.wait_for_frames(3)
+    worker = core.worker()
+    core.deploy_well(device.deployment("old.zip", source, top=2))
+    core.wait_for_frames(3)
+    assert core.worker() != worker
+    worker = core.worker()
+    core.deploy_well({**device.deployment("old.zip", source, top=2), "thing": core.thing})
+    core.wait_for_frames(3)
+    assert core.worker() == worker, "nothing of the pipeline has changed"
+    core.stop()
+    check_unbroken(core.seen(), device.labels, images)
