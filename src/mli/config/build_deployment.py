@@ -82,7 +82,7 @@ def _model(file: ModelFile, reach: Reach, here: Location, problems: Problems) ->
         problems.append(
             (
                 (*here, "sha256"),
-                "this key is missing; the device's store is http://, where others on the way could change the archive",
+                "this key is missing; the device's store is http://, where others could change the archive",
             )
         )
     return ModelSource(uri, file.sha256, file.region)
