@@ -6,6 +6,7 @@ import hashlib
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,16 +110,20 @@ def test_store_that_always_stalls_is_given_up_and_told(web: Any, fetch: Any, tmp
 
 
 def test_fetch_is_cancelled_in_the_middle_of_a_stall(web: Any, fetch: Any) -> None:
-    stalled = threading.Event()
+    stalled_at: list[float] = []
 
     def first(talk: Talk) -> None:
         cut(talk)
-        stalled.set()
+        stalled_at.append(time.monotonic())
         talk.hang()
+
+    def cancelled() -> bool:
+        """A while later, when all that came was read."""
+        return bool(stalled_at) and time.monotonic() - stalled_at[0] > 0.5
 
     server = web(first)
     with pytest.raises(FetchCancelled):
-        fetch(ModelSource(f"{server.url}/a.zip", SHA256), store={"stall_timeout_s": 3600.0}, cancelled=stalled.is_set)
+        fetch(ModelSource(f"{server.url}/a.zip", SHA256), store={"stall_timeout_s": 3600.0}, cancelled=cancelled)
 
 
 def test_fetch_is_cancelled_while_it_waits_to_try_again(web: Any, fetch: Any) -> None:
@@ -258,6 +263,14 @@ def test_body_that_is_longer_than_promised_is_another_archive(web: Any, fetch: A
     with pytest.raises(ArchiveRefused) as caught:
         fetch(ModelSource(f"{server.url}/a.zip", SHA256))
     assert caught.value.got == f"sha256 {hashlib.sha256(HALF).hexdigest()}"
+
+
+def test_body_without_length_needs_a_digest(web: Any, fetch: Any) -> None:
+    server = web(lambda talk: talk.answer(200, HALF, content_length=None))
+    with pytest.raises(RefusedError, match="does not say where the model archive ends"):
+        fetch(ModelSource(f"{server.url}/a.zip"))
+    server = web(lambda talk: talk.answer(200, DATA, content_length=None))
+    assert fetch(ModelSource(f"{server.url}/a.zip", SHA256)).sha256 == SHA256
 
 
 def test_chunked_body_that_is_cut_is_no_archive(web: Any, fetch: Any) -> None:

@@ -186,6 +186,14 @@ class Download:
     def _start(self, answer: Answer, offset: int) -> None:
         if answer.status != 200:
             raise _Changed("a part was sent, and none was asked for")
+        if not answer.has_end and self._expected is None:
+            raise RefusedError(
+                "The server does not say where the model archive ends, so a part of it would pass for the whole.",
+                where=self._remote.shown,
+                expected="Content-Length or chunks, or a sha256 to compare with",
+                got="neither",
+                remedy="name the model's sha256 in the deployment",
+            )
         if offset:
             log.warning("%s: begun anew: its server cannot go on in the middle", self._remote.shown)
         etag = answer.header("etag")

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from mli.errors import MliError, RetryError, StopError
-from mli.models.fetching.line import Line
+from mli.models.fetching.line import Line, connect
 from mli.models.fetching.proxies import Proxy
 from mli.models.fetching.troubles import TransferError, broken_line
 from mli.models.fetching.url import Url
@@ -45,11 +45,13 @@ class Answer:
     Attributes:
         status: HTTP's number.
         length: bytes of the body as promised; None where nothing was.
+        has_end: a body that is cut can be told from a whole one.
     """
 
     def __init__(self, call: Call, line: Line, response: http.client.HTTPResponse) -> None:
         self.status = response.status
         self.length: int | None = None if response.chunked else response.length
+        self.has_end = response.chunked or response.length is not None
         self.shown = call.shown
         self._call = call
         self._line = line
@@ -80,7 +82,7 @@ class Answer:
         try:
             if self.length is None:
                 return self._response.read1(left)
-            self._line.wake_for(left)
+            self._line.wake_for(min(left, PIECE_BYTES // 2))
             data: bytes = self._response.fp.read1(left)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise broken_line(error, self.shown, self._call.proxy) from error
@@ -117,7 +119,7 @@ def exchange(call: Call, watch: Watch) -> Answer:
     line: Line | None = None
     try:
         peer = call.proxy or call.url
-        line = Line(
+        line = connect(
             peer.host,
             peer.port,
             watch,

@@ -20,48 +20,38 @@ _PROXY_HEAD_BYTES = 16 * 1024
 
 
 class Line(io.RawIOBase):
-    """One connection; the socket does not block, and waiting is done here in short turns.
+    """One connection; its socket never blocks, and waiting is done here in short turns.
 
     Args:
-        host, port: whom to connect to.
-        connect_timeout_s: for the name's lookup, for each address, and for the TLS handshake.
+        opened: the connected socket; closed with the line.
+        connect_timeout_s: for the TLS handshake.
         stall_timeout_s: nothing came, or nothing could be sent, for so long.
-
-    Raises:
-        OSError: no connection, with ``TimeoutError`` for one that took too long.
-        FetchCancelled: see ``Watch``.
     """
 
     def __init__(
-        self, host: str, port: int, watch: Watch, *, connect_timeout_s: float, stall_timeout_s: float
+        self, opened: socket.socket, watch: Watch, *, connect_timeout_s: float, stall_timeout_s: float
     ) -> None:
         super().__init__()
+        self._socket = opened
         self._watch = watch
         self._connect_timeout_s = connect_timeout_s
         self._stall_timeout_s = stall_timeout_s
         self._wakes_for = 1
-        self._socket: socket.socket = self._connect(_look_up(host, port, watch, connect_timeout_s))
 
     def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
         """Speak TLS from here on; the server's certificate is checked against ``server_name``."""
         wrapped = context.wrap_socket(self._socket, server_hostname=server_name, do_handshake_on_connect=False)
         self._socket = wrapped
-        self._patiently(wrapped.do_handshake, self._connect_timeout_s, "no TLS handshake")
+        _patiently(wrapped, wrapped.do_handshake, self._watch, self._connect_timeout_s, "no TLS handshake")
 
     def send(self, data: bytes) -> None:
-        """Send all of it. What the other end said before it hung up is told rather than that it did."""
+        """Send all of it."""
         rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[self._send(rest) :]
-        except (ConnectionError, ssl.SSLError):
-            self.readinto(memoryview(bytearray(1)))
-            raise
+        while rest:
+            rest = rest[self._send(rest) :]
 
     def _send(self, data: memoryview) -> int:
-        return self._patiently(
-            lambda: self._socket.send(data), self._stall_timeout_s, "nothing could be sent", writing=True
-        )
+        return self._wait(lambda: self._socket.send(data), "nothing could be sent", writing=True)
 
     def wake_for(self, size_bytes: int) -> None:
         """Wait for so many bytes at a time rather than for each packet; what is there after a moment comes anyway."""
@@ -75,13 +65,13 @@ class Line(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the base allows any buffer
         """What is there, at least a byte; 0 when the other end closed."""
         self._watch.check()
-        return self._patiently(lambda: self._socket.recv_into(buffer), self._stall_timeout_s, "no bytes came")
+        return self._wait(lambda: self._socket.recv_into(buffer), "no bytes came")
 
     def read_head(self) -> bytes:
         """Up to the empty line that ends a proxy's answer, and not a byte more."""
         head = bytearray()
         while not head.endswith(b"\r\n\r\n") and len(head) < _PROXY_HEAD_BYTES:
-            byte = self._patiently(lambda: self._socket.recv(1), self._stall_timeout_s, "no bytes came")
+            byte = self._wait(lambda: self._socket.recv(1), "no bytes came")
             if not byte:
                 break
             head += byte
@@ -96,56 +86,76 @@ class Line(io.RawIOBase):
             super().close()
             self._socket.close()
 
-    def _connect(self, addresses: list[tuple[socket.AddressFamily, tuple[object, ...]]]) -> socket.socket:
-        """To the first address that answers."""
-        failure: OSError | None = None
-        for family, address in addresses:
-            opened = socket.socket(family, socket.SOCK_STREAM)
-            self._socket = opened
-            try:
-                opened.setblocking(False)
-                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._finish_connecting(opened, opened.connect_ex(address))
-            except OSError as error:
-                opened.close()
-                failure = failure or error
-            except BaseException:
-                opened.close()
-                raise
-            else:
-                return opened
-        assert failure is not None
-        raise failure
+    def _wait(self, step: Callable[[], _T], what: str, *, writing: bool = False) -> _T:
+        return _patiently(self._socket, step, self._watch, self._stall_timeout_s, what, writing=writing)
 
-    def _finish_connecting(self, opened: socket.socket, result: int) -> None:
+
+def connect(host: str, port: int, watch: Watch, *, connect_timeout_s: float, stall_timeout_s: float) -> Line:
+    """A line to the first address of ``host`` that answers.
+
+    Args:
+        connect_timeout_s: for the name's lookup, and for each address.
+
+    Raises:
+        OSError: no connection; ``TimeoutError`` for one that took too long, ``gaierror`` for an unknown name.
+        FetchCancelled: see ``Watch``.
+    """
+    failure: OSError | None = None
+    for family, address in _look_up(host, port, watch, connect_timeout_s):
+        opened = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            opened.setblocking(False)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _finish_connecting(opened, opened.connect_ex(address), watch, connect_timeout_s)
+        except OSError as error:
+            opened.close()
+            failure = failure or error
+        except BaseException:
+            opened.close()
+            raise
+        else:
+            return Line(opened, watch, connect_timeout_s=connect_timeout_s, stall_timeout_s=stall_timeout_s)
+    raise failure or socket.gaierror(socket.EAI_NONAME, "the name has no address")
+
+
+def _finish_connecting(opened: socket.socket, result: int, watch: Watch, timeout_s: float) -> None:
+    poll = select.poll()
+    poll.register(opened, select.POLLOUT)
+
+    def connected() -> int:
+        if not poll.poll(0):
+            raise BlockingIOError
+        return opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    if result == errno.EINPROGRESS:
+        result = _patiently(opened, connected, watch, timeout_s, "no connection", writing=True)
+    if result != 0:
+        raise OSError(result, os.strerror(result))
+
+
+def _patiently(
+    opened: socket.socket,
+    step: Callable[[], _T],
+    watch: Watch,
+    timeout_s: float,
+    what: str,
+    *,
+    writing: bool = False,
+) -> _T:
+    """Try ``step`` until it needs not wait; ``what`` is said of the time that is over."""
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            return step()
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError) as wait:
+            watch.check()
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"{what} for {timeout_s:g} s") from None
+            write = isinstance(wait, ssl.SSLWantWriteError) or (writing and isinstance(wait, BlockingIOError))
         poll = select.poll()
-        poll.register(opened, select.POLLOUT)
-
-        def connected() -> int:
-            if not poll.poll(0):
-                raise BlockingIOError
-            return opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-        if result == errno.EINPROGRESS:
-            result = self._patiently(connected, self._connect_timeout_s, "no connection", writing=True)
-        if result != 0:
-            raise OSError(result, os.strerror(result))
-
-    def _patiently(self, step: Callable[[], _T], timeout_s: float, what: str, *, writing: bool = False) -> _T:
-        """Try ``step`` until it needs not wait."""
-        end = time.monotonic() + timeout_s
-        while True:
-            try:
-                return step()
-            except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError) as wait:
-                self._watch.check()
-                left = end - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"{what} for {timeout_s:g} s") from None
-                write = isinstance(wait, ssl.SSLWantWriteError) or (writing and isinstance(wait, BlockingIOError))
-            poll = select.poll()
-            poll.register(self._socket, select.POLLOUT if write else select.POLLIN)
-            poll.poll(1000 * min(POLL_S, left))
+        poll.register(opened, select.POLLOUT if write else select.POLLIN)
+        poll.poll(1000 * min(POLL_S, left))
 
 
 def _look_up(
