@@ -29,7 +29,7 @@ class Device:
         self.core = core
         self.folder = core.folder
         self.archives = {
-            name: color_archive(self.folder, name, labels=labels, **MODELS.get(name, {}))  # type: ignore[arg-type]
+            name: color_archive(self.folder, name, labels=labels, **MODELS.get(name, {}))
             for name, labels in LABELS.items()
         }
         self.labels = {sha256_of(path): LABELS[name] for name, path in self.archives.items()}
