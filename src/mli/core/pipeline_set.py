@@ -121,7 +121,8 @@ class PipelineSet:
         if old is not None:
             end([old])
         self._put(successor)
-        successor.go()
+        if not successor.go():  # it died since it was warm; its successor need not stand by
+            self.start(Planned(successor.settings, successor.model))
         return time.monotonic() - stopped_at
 
     def remove(self, names: Iterable[str]) -> None:

@@ -123,6 +123,7 @@ class PipelineSupervisor(threading.Thread):
         self._stop_asked = threading.Event()
         self._lock = threading.Lock()
         self._may_go = not standby
+        self._gave_up = False
         self._isolator = isolator
         self._worker: WorkerProcess | None = None
         self._newest = 0
@@ -150,19 +151,26 @@ class PipelineSupervisor(threading.Thread):
         positions = list(self._positions)
         return positions[0] if positions else None
 
-    def go(self) -> None:
-        """Let a worker that stands by begin where the pipeline stands in the spool now. Any thread."""
+    def go(self) -> bool:
+        """Let a worker that stands by begin where the pipeline stands in the spool now. Any thread.
+
+        Returns:
+            False where it died before: this supervisor has given up, and another one is needed.
+        """
         with self._lock:
+            if self._gave_up:
+                return False
             self._may_go = True
             worker = self._worker
         if worker is None:
-            return  # it died; the next one need not wait
+            return True  # it died just now; the next one need not wait
         self._set("starting")
         try:
             worker.go(self._go_message())
         except (OSError, RetryError) as error:
             self._log.warning("pipeline %s: its warm worker could not begin: %s", self.settings.name, error)
             worker.kill()
+        return True
 
     def stop(self) -> None:
         """Let the worker finish the frames under way, then end. Any thread."""
@@ -187,6 +195,8 @@ class PipelineSupervisor(threading.Thread):
         except Exception as error:
             log.exception("the supervisor of %s failed", self.settings.name, extra=self._log.extra)
             self.error = error if isinstance(error, MliError) else MliError(f"{type(error).__name__}: {error}")
+            with self._lock:
+                self._gave_up = True
             self._set("broken", error=str(self.error))
 
     def _supervise(self) -> None:
@@ -208,9 +218,11 @@ class PipelineSupervisor(threading.Thread):
             if death.timed_out:
                 self._status = replace(self._status, timeouts=self._status.timeouts + 1)
             self._on_death(death)
-            if death.permanent or self._policy.broken or not self._may_go:
+            with self._lock:
+                self._gave_up = not self._may_go
+            if death.permanent or self._policy.broken or self._gave_up:
                 self._set("broken", pid=None, error=str(death.error))
-                if not (self._forever and self._may_go):
+                if self._gave_up or not self._forever:
                     return
                 delay_s = LONGEST_DELAY_S
             self._log.info("pipeline %s: a new worker starts in %.1f s", self.settings.name, delay_s)
