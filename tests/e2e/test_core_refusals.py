@@ -28,6 +28,7 @@ from tests.fixtures.core_process import CoreProcess, WitnessedBroker, check_unbr
 from tests.fixtures.device_root import root_without
 from tests.fixtures.swift_server import ACCESS_KEY, SECRET_KEY, SwiftServer
 
+from mli.core.envelope import seal_cancel
 from mli.core.topics import deployment_topic
 
 LABELS = {"a.zip": ("red", "green", "blue"), "b.zip": ("crimson", "lime", "navy")}
@@ -338,3 +339,28 @@ def test_a_bucket_in_another_region_than_the_deployment_says_is_followed(device:
     deployment = device.deployment(device.put(device.good["a.zip"]), sha256_of(device.good["a.zip"]))
     deployment["models"]["color"]["region"] = "us-west-2"
     device.core.deploy_well(deployment)
+
+
+def test_a_trial_that_takes_long_keeps_nothing_waiting(device: Device) -> None:
+    """Neither a newer deployment, nor a cancellation, nor the end of the core."""
+    core = device.core
+    endless = device.deployment(device.archive(endless_at_load), limits={"memory": "1GB"})
+    revision = core.send(endless)
+    core.wait_for_state(revision, "canary")
+    device.deploy_good()
+    assert set(core.states(revision)) <= {"received", "downloading", "verifying", "canary", "superseded"}
+
+    revision = core.send(endless)
+    core.wait_for_state(revision, "canary")
+    core.revision += 1
+    core.publish(seal_cancel(thing=core.thing, revision=core.revision, expires_at=9e9, key=None))
+    assert core.outcome(revision)["state"] == "cancelled"
+
+    revision = core.send(endless)
+    core.wait_for_state(revision, "canary")
+    told = len(core.reports())
+    core.restart()
+    core.wait(lambda: "canary" in [item["state"] for item in core.reports()[told:]], "the trial, begun once more")
+    device.deploy_good()
+    core.wait_for_frames(3)
+    check_unbroken(core.seen(), device.labels, device.images)
