@@ -153,7 +153,7 @@ def main() -> None:
         from benchmarks.report import fetch_table
 
         with tempfile.TemporaryDirectory(prefix="mli-bench-") as name:
-            print(fetch_table(compare_fetching(Path(name), 5, 300, lambda text: print(text, file=sys.stderr))))
+            print(fetch_table(compare_fetching(Path(name), 7, 300, lambda text: print(text, file=sys.stderr))))
         return
     step, work, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     _take_pages(work / "warm")

@@ -28,7 +28,6 @@ from mli.models.fetching.file_digest import FileDigest
 from mli.models.fetching.url import shown_uri
 from mli.models.fetching.watch import POLL_S, Watch
 from mli.models.members import DEFAULT_LIMITS
-from mli.models.staging import write_durably
 
 SPARE_BYTES = DEFAULT_LIMITS.spare_disk_bytes
 _SYNC_EVERY_S = 15.0
@@ -115,7 +114,10 @@ class Partial:
         self.origin = origin
         record = {"schema": _SCHEMA, "uri": self._key, "etag": origin.etag, "total": origin.total_bytes}
         try:
-            write_durably(self._record, (json.dumps(record) + "\n").encode())
+            # Not durably: an old record, or none, costs a download; old bytes are gone before a new one is written.
+            written = self._record.with_suffix(".new")
+            written.write_text(json.dumps(record) + "\n", encoding="utf-8")
+            written.rename(self._record)
         except OSError as error:
             raise self._failed(error) from error
 
