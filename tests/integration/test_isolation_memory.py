@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +93,20 @@ def test_what_the_kernel_stopped_is_told_as_what_the_watchdog_stopped(
     assert "limits: {memory: " in str(death.error.remedy)
 
 
-def test_groups_that_a_killed_core_left_are_taken_away() -> None:
+def test_groups_that_a_killed_core_left_are_taken_away_with_what_lives_in_them() -> None:
     control = cgroup_control()
     group = control.group("door", 10**9)
     assert group.join_file is not None
     left = group.join_file.parent.with_name("mli-1-17-3-door")  # process 1 started at another time
     left.mkdir()
+    # As bubblewrap's first process in a container, when its core was killed while it was being made.
+    orphan = subprocess.Popen(["sleep", "600"])
+    (left / "cgroup.procs").write_text(str(orphan.pid))
+    reaper = threading.Thread(target=orphan.wait)
+    reaper.start()
     find_memory_control()
+    reaper.join()
+    assert orphan.returncode == -signal.SIGKILL
     assert not left.exists()
     assert group.join_file.exists()  # of a core that lives
     group.remove()

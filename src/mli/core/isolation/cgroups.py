@@ -117,12 +117,16 @@ class CgroupMemory:
             _remove(folder)
 
     def remove_leftovers(self) -> None:
-        """Take away the empty groups of cores that were killed."""
+        """Take away the groups of cores that were killed, with what still lives in them.
+
+        A container that was being made when its core was killed can wait for ever, for a word of bubblewrap's first
+        process, which is gone.
+        """
         for folder in self.parent.glob("mli-*"):
             match = _NAME.fullmatch(folder.name)
             if match and _started(int(match["pid"])) != match["started"]:
-                with contextlib.suppress(OSError):  # something still lives in it
-                    folder.rmdir()
+                _kill_all(folder)
+                _remove(folder)
 
     def close(self) -> None:
         """No child is left."""
@@ -148,9 +152,7 @@ class _Group:
 
     def remove(self) -> None:
         # Without a container, a process that the child started may have outlived it.
-        for pid in _text(self.folder / "cgroup.procs").split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        _kill_all(self.folder)
         _remove(self.folder)
 
 
@@ -316,6 +318,14 @@ def _write(path: Path, value: str) -> None:
 def _try_write(path: Path, value: str) -> None:
     with contextlib.suppress(OSError):  # tidying up
         _write(path, value)
+
+
+def _kill_all(folder: Path) -> None:
+    """End the processes of a group. Those that this process cannot see are told as 0, which would be its own group."""
+    for pid in map(int, _text(folder / "cgroup.procs").split()):
+        if pid > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _remove(folder: Path) -> None:
