@@ -174,6 +174,25 @@ def test_crashes_before_a_restart_of_the_core_count(make_core: MakeCore) -> None
     files.check(core)
 
 
+def test_a_bad_one_after_one_on_trial_brings_the_last_good_one_back(make_core: MakeCore) -> None:
+    """And not the one in between, of which nobody knows yet whether it is good."""
+    core, files = make_core("on-trial")
+    core.start()
+    before = core.deploy_well(files.deployment(files.good))
+    core.stop()
+    core.configure(health=LONG)
+    core.start()
+    core.send(files.deployment(files.other))
+    core.wait_for_frames(2, model=sha256_of(files.other))
+    blind = files.deployment(files.other)
+    (core.folder / "empty").mkdir()
+    blind["pipelines"]["main"]["source"] = {"uri": str(core.folder / "empty"), "once": True}
+    document = core.wait_for_state(core.send(blind), "rolled_back")
+    assert document["serving"] == before["serving"]
+    core.wait_for_frames(2, model=sha256_of(files.good))
+    check_unbroken(without_repeats(core.seen()), files.labels)
+
+
 def restarts(core: CoreProcess, count: int) -> bool:
     """Whether the pipeline runs, after so many restarts."""
     (pipeline,) = core.status()["pipelines"]

@@ -111,6 +111,50 @@ def test_a_deployment_for_other_images_begins_with_their_first_one(make_device: 
     assert shown[begun:] == [second[index % len(second)] for index in range(len(shown) - begun)]
 
 
+def test_a_new_worker_that_is_killed_before_it_is_warm_fails_the_deployment_and_the_old_one_goes_on(
+    make_device: MakeDevice,
+) -> None:
+    device = make_device("standby")
+    core, images = device.core, numbered_images(device.folder / "images", 9)
+    source = {"uri": str(device.folder / "images"), "interval": "50ms"}
+    core.deploy_well(device.deployment("old.zip", source))
+    old = core.worker()
+    revision = core.send(device.deployment("new.zip", source))
+    core.wait_for_state(revision, "activating")
+    core.wait(lambda: len(core.workers()) == 2, "the worker that stands by")
+    (new,) = (worker for worker in core.workers() if worker != old)
+    new.kill()
+    document = core.outcome(revision)
+    assert document["state"] == "failed", document
+    assert "the old ones go on" in document["error"]["what"]
+    assert document["error"]["got"]
+    assert document["error"]["remedy"]
+    assert core.worker() == old
+    core.deploy_well(device.deployment("new.zip", source))
+    core.wait_for_frames(3, model=device.digest("new.zip"))
+    core.stop()
+    check_unbroken(core.seen(), device.labels, images)
+
+
+def test_a_burst_of_deployments_ends_with_the_last_one(make_device: MakeDevice) -> None:
+    """They come faster than any can be applied; all but the last may be left at any point."""
+    device = make_device("burst")
+    core, images = device.core, numbered_images(device.folder / "images", 9)
+    source = {"uri": str(device.folder / "images"), "interval": "50ms"}
+    core.deploy_well(device.deployment("old.zip", source))
+    for round_ in range(4):
+        for name in ("new.zip", "old.zip"):
+            revision = core.send(device.deployment(name, source, top=1 + round_ % 2))
+            core.wait_for_state(revision, "received", "canary", "activating", "superseded")
+    last = core.send(device.deployment("new.zip", source, top=3))
+    assert core.outcome(last)["state"] == "healthy"
+    core.wait_for_frames(3, model=device.digest("new.zip"))
+    assert core.status()["revision"] == last
+    core.wait(lambda: len(core.workers()) == 1, "the end of all others")
+    core.stop()
+    check_unbroken(core.seen(), device.labels, images)
+
+
 def test_only_settings_change(make_device: MakeDevice) -> None:
     """Of the same model, under the same source: the next frame is the next one."""
     device = make_device("settings")
