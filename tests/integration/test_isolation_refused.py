@@ -114,7 +114,7 @@ def test_a_device_whose_proc_is_partly_covered_still_has_containers() -> None:
     """As systemd's ProtectKernelTunables= covers it; then no new /proc may be mounted."""
     cover = "mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys"
     as_user = 'exec unshare --user --map-user=1000 --map-group=1000 "$@"'
-    found = tried("unshare", "--mount", "sh", "-c", f"{cover}; {as_user}", "sh")
+    found = tried("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f"{cover}; {as_user}", "sh")
     assert found["kind"] == "container"
     assert "without a /proc of its own" in found["how"]
 

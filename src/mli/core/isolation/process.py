@@ -190,7 +190,7 @@ def start(
             pass_fds = (*pass_fds, written, arguments)
         try:
             child = subprocess.Popen(
-                _prepared(command, group) if container is not None or group.join_file is not None else command,
+                _prepared(command, group),
                 pass_fds=pass_fds,
                 env=environment,
                 stdin=stdin,
@@ -239,16 +239,21 @@ def _inside(child: subprocess.Popen[bytes], group: MemoryGroup, information: int
         )
         if pid is not None and pid > 0:
             return LaunchedProcess(child, group, first, pid)
-    child.kill()
-    assert child.stderr is not None
-    said = child.stderr.read().decode(errors="replace").strip().splitlines()
-    child.stderr.close()
     LaunchedProcess(child, group, first, child.pid).close()
+    said = _last_words(child)
     raise StopError(
         "a container could not be started",
         got=said[-1] if said else "bubblewrap ended without a word",
         remedy="see what bubblewrap said; `isolation: none` for the pipeline runs it without a container",
     )
+
+
+def _last_words(child: subprocess.Popen[bytes]) -> list[str]:
+    """What is left to read of a child that has ended; another process may still hold the other end."""
+    assert child.stderr is not None
+    with child.stderr as stream:
+        os.set_blocking(stream.fileno(), False)
+        return (stream.read() or b"").decode(errors="replace").strip().splitlines()
 
 
 def _first_pid(information: int, deadline: float) -> int | None:
