@@ -94,6 +94,7 @@ def test_archive_comes_with_its_digest(swift: SwiftServer, tmp_path: Path) -> No
     assert told[-1] == (len(data), len(data))
     assert sizes == [len(data)]
     assert fetched.path.name == "mod_l_1_more_.zip"
+    assert fetched.path.parent.stat().st_mode & 0o077 == 0
     assert ACCESS_KEY in fetched.told
     assert SECRET_KEY not in fetched.told
 

@@ -556,6 +556,13 @@ def test_file_elsewhere_is_refused_also_through_a_link(archive: Path, tmp_path: 
         assert "allow.paths" in (caught.value.remedy or "")
 
 
+def test_file_that_is_too_large_is_refused(archive: Path) -> None:
+    with archive.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(RefusedError, match="too large"):
+        take(str(archive), archive.parent)
+
+
 def test_what_is_no_file_is_refused(archive: Path) -> None:
     for path in (archive.parent, archive.parent / "none.zip"):
         with pytest.raises(RefusedError, match="no model archive at this path"):

@@ -269,6 +269,26 @@ def test_digest_that_falls_behind_reads_the_file(tmp_path: Path) -> None:
         digest.close()
 
 
+def test_digest_that_is_begun_anew_while_it_works_forgets_the_old_bytes(tmp_path: Path) -> None:
+    old = os.urandom(1_100_000)
+    with (tmp_path / "file").open("w+b", buffering=0) as file:
+        digest = FileDigest(file.fileno(), 0)
+        for number in range(100):
+            file.write(old)
+            digest.grow(old)
+            file.truncate(0)
+            file.seek(0)
+            digest.restart()
+            new = b"%d" % number
+            file.write(new)
+            digest.grow(new)
+            assert digest.sha256(never()) == hashlib.sha256(new).hexdigest()
+            file.truncate(0)
+            file.seek(0)
+            digest.restart()
+        digest.close()
+
+
 def test_digest_of_a_file_that_lost_bytes_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1234")
