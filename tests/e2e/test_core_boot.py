@@ -174,6 +174,22 @@ def test_crashes_before_a_restart_of_the_core_count(make_core: MakeCore) -> None
     files.check(core)
 
 
+def test_a_good_one_is_still_watched_after_a_restart(make_core: MakeCore) -> None:
+    core, files = make_core("watched")
+    core.configure(health={**HEALTH, "watch": "240s"})
+    core.start()
+    before = core.deploy_well(files.deployment(files.good))
+    revision = core.send(files.deployment(files.other))
+    core.wait_for_state(revision, "healthy")
+    core.stop()
+    core.start()
+    for count in range(3):
+        core.wait(partial(restarts, core, count), "the next worker")
+        core.worker().kill()
+    document = core.wait_for_state(revision, "rolled_back")
+    assert document["serving"] == before["serving"]
+
+
 def test_a_bad_one_after_one_on_trial_brings_the_last_good_one_back(make_core: MakeCore) -> None:
     """And not the one in between, of which nobody knows yet whether it is good."""
     core, files = make_core("on-trial")

@@ -128,7 +128,7 @@ class Boot:
         self._serving.start(self._loader.load(record))
         self._reporter.serving = Served(pointer.revision, record.identity)
         log.info("deployment %s, revision %s, runs", record.identity[:12], pointer.revision)
-        if not pointer.good:
+        if not pointer.good or self._watcher.may_go_back(pointer):
             self._watcher.resume(record, pointer)
 
     def _tell_what_runs(self, record: DeploymentRecord, pointer: Pointer) -> None:

@@ -103,6 +103,11 @@ class Watcher:
         names = [item.settings.name for item in self._serving.pipelines.all()]
         self._begin(record, pointer.revision, names, crashes=pointer.crashes)
 
+    def may_go_back(self, pointer: Pointer) -> bool:
+        """Whether a deployment that is good was activated so short a time ago that it is still watched."""
+        age_s = self._clock() - pointer.activated_at
+        return pointer.previous is not None and 0 <= age_s < self._device.health.watch_s
+
     def _begin(self, record: DeploymentRecord, revision: int | None, watched: Iterable[str], *, crashes: int) -> None:
         frames = {item.name: item.counters.frames for item in self._serving.pipelines.statuses()}
         trial = Trial(record.identity, self._device.health, watched, crashes_before=crashes, frames=frames)
@@ -201,6 +206,10 @@ class Watcher:
             if found.trial.crashes > pointer.crashes:
                 self._store.point(replace(pointer, crashes=found.trial.crashes))
             bad = found.trial.bad()
+            if bad is not None and pointer.good and pointer.previous is None:
+                log.error("deployment %s fails, and there is none to go back to: %s", found.record.identity[:12], bad)
+                self._watch_no_more(found)
+                return
             if bad is not None:
                 self._take_back(found, bad)
                 return
