@@ -276,15 +276,27 @@ class DeploymentStore:
             return None
 
     def _write(self, path: Path, value: object) -> None:
+        data = (json.dumps(to_json(value), indent=2) + "\n").encode()
         try:
-            write_durably(path, (json.dumps(to_json(value), indent=2) + "\n").encode())
+            write_durably(path, data)
         except OSError as error:
+            if _holds(path, data):
+                # Whoever asked must not believe that the old one holds: a start would read this one.
+                log.error("%s is written, and may not survive a power cut: %s", path, error.strerror)
+                return
             raise RetryError(
                 "a record of deployments cannot be written",
                 where=str(path),
                 got=error.strerror or str(error),
                 remedy="check the disk and its free space",
             ) from error
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _ids(anchors: tuple[TrustAnchor, ...]) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +113,23 @@ def test_a_write_that_fails_is_told_and_leaves_the_old(tmp_path: Path) -> None:
     assert failed.value.remedy
     assert store.record(RECORD.identity) == RECORD
     assert not list(tmp_path.rglob(f"{PREFIX}*"))
+
+
+def test_a_pointer_that_is_there_counts_also_where_the_disk_fails_after_its_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DeploymentStore(tmp_path)
+    store.point(Pointer(current="old"))
+    sync = os.fsync
+
+    def fails_for_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fails_for_folders)
+    store.point(Pointer(current="new"))  # no error: whoever got one would go on with the old
+    assert store.pointer().current == DeploymentStore(tmp_path).pointer().current == "new"
 
 
 def test_the_history_is_bounded_and_keeps_what_is_needed(tmp_path: Path) -> None:
