@@ -2,17 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src tests tools benchmarks conformance
+SOURCES := src tests tools benchmarks conformance soak
 MXNET_VENV := .venv-mxnet
 ORACLE_PYTHON ?= $(PYTHON)
 
-.PHONY: help demo test lint format bench conformance packages constraints clean
+.PHONY: help demo test lint format bench soak conformance packages constraints clean
 
 help:
 	@echo "make demo   see it work: camera, model, broker and a rule, all on this machine"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff, mypy"
 	@echo "make bench  measure speed and memory (benchmarks/RESULTS.md)"
+	@echo "make soak   kills, power cuts and broken disks, for hours; needs root (docs/soak.md)"
 	@echo "make conformance  compare networks and operators with MXNet (docs/mxnet.md)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -40,6 +41,9 @@ format: $(VENV)/.ready
 
 bench: $(VENV)/.ready $(MXNET_VENV)/.ready packages
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/.ready packages
+	$(BIN)/python -m soak $(ARGS)
 
 # MXNet is the oracle, in a venv of its own: it needs an old numpy, and nothing else here knows of it.
 $(MXNET_VENV)/.ready: conformance/mxnet-constraints.txt

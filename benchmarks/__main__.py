@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from benchmarks import report
 from benchmarks.compare import FULL, QUICK, Effort, compare
 from benchmarks.contenders import MXNET_PYTHON, make_case
 from benchmarks.fetch_speed import compare_fetching
+from benchmarks.machine import machine_as_it_is
 from benchmarks.spool_speed import disk_rate, socket_rate, spool_rate
 from benchmarks.start_speed import MLI, first_line_s, help_s
 
@@ -28,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "src" / "mli" / "assets" / "recycling.zip"
 BELT = ROOT / "examples" / "belt"
 DATA = ROOT.parent / "shared" / "data"
-PACKAGES = ("onnxruntime", "ai-edge-litert", "opencv-python-headless", "numpy", "paho-mqtt")
 
 
 def main() -> None:
@@ -59,7 +56,7 @@ def say(text: str) -> None:
 def measure(effort: Effort, folder: Path) -> dict[str, Any]:
     """Everything, as JSON values."""
     left_out: list[str] = []
-    machine = _machine()
+    machine = machine_as_it_is()
     cases = []
     for name, title, archive, images, part in _cases(folder, left_out):
         say(title)
@@ -143,20 +140,6 @@ def _measure_spool(effort: Effort, folder: Path) -> dict[str, Any]:
             found["window 32"]["rates"].append(spool_rate(Path(name), 32, 20_000))
             found["socket"]["rates"].append(socket_rate(Path(name), 10_000))
     return found
-
-
-def _machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-    present = [name for name in PACKAGES if name != "ai-edge-litert" or importlib.util.find_spec("ai_edge_litert")]
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": cpu,
-        "system": platform.freedesktop_os_release()["PRETTY_NAME"],
-        "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in present),
-        "load": f"{os.getloadavg()[0]:.1f}",
-    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+"""The core killed, or failed, at every file-system call of a deployment: strace puts the signal or the error there.
+
+Each thread of the core is traced alone, so that "its third fsync" is one certain place. A thread that is born in the
+deployment (the supervisor of a new worker) is followed from the thread that starts it; processes are let go.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fixtures.brokers import wait_until
+
+from soak.device import Device
+
+CALLS = (
+    "openat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "ftruncate",
+    "unlinkat",
+)
+"""What changes files, or may be the first step of that."""
+FAILING = ("write", "pwrite64", "fsync", "fdatasync", "rename", "openat", "mkdir")
+"""What a full or broken disk lets fail."""
+ENDS_S = 20.0
+_CALL = re.compile(r"^(\d+)\s+(\w+)\((.*)")
+_CREATES = "O_CREAT"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One call of a deployment.
+
+    Attributes:
+        thread: in the order in which a core starts them.
+        number: of this thread's calls of this name, from 1.
+        creates: it can make a file.
+    """
+
+    thread: int
+    call: str
+    number: int
+    creates: bool
+
+    def __str__(self) -> str:
+        return f"thread {self.thread}: {self.call} {self.number}"
+
+
+def threads_of(device: Device) -> list[int]:
+    """The kernel's numbers of the core's threads, in the order of their start."""
+    return sorted(int(path.name) for path in Path(f"/proc/{device.core.pid}/task").iterdir())
+
+
+def points_of(device: Device, deploy: Callable[[], None]) -> tuple[list[Point], Counter[str]]:
+    """Every call that the core's threads make in ``deploy``; and those of threads that are born in it, by name."""
+    trace = device.folder / "trace"
+    threads = threads_of(device)
+    with traced(device, threads, ["-e", f"trace={','.join(CALLS)}"], trace, follow=True):
+        deploy()
+    numbers: Counter[tuple[int, str]] = Counter()
+    born: Counter[str] = Counter()
+    points = []
+    for line in trace.read_text(errors="replace").splitlines():
+        found = _CALL.match(line)
+        if found is None or "resumed>" in line:
+            continue
+        thread, call = int(found[1]), found[2]
+        if thread not in threads:
+            born[call] += 1
+            continue
+        numbers[thread, call] += 1
+        points.append(Point(threads.index(thread), call, numbers[thread, call], _CREATES in found[3]))
+    return points, born
+
+
+@contextmanager
+def injected(device: Device, point: Point, fault: str) -> Iterator[None]:
+    """While this is entered, the core's call ``point`` has a fault: ``signal=KILL``, ``error=EIO``."""
+    thread = threads_of(device)[point.thread]
+    options = ["-e", f"trace={point.call}", "-e", f"inject={point.call}:{fault}:when={point.number}"]
+    with traced(device, [thread], options, device.folder / "trace"):
+        yield
+
+
+@contextmanager
+def traced(
+    device: Device, threads: Sequence[int], options: Sequence[str], trace: Path, *, follow: bool = False
+) -> Iterator[None]:
+    """strace on some threads of the core.
+
+    Args:
+        follow: also the threads that they start; a process is let go when it becomes another program.
+    """
+    trace.unlink(missing_ok=True)
+    born = ["-f", "-b", "execve"] if follow else []
+    # Many sources of a signal, one of an end: see below.
+    command = ["strace", "-qq", *born, *options, "-o", str(trace), *(f"-p{thread}" for thread in threads)]
+    strace = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: all(_is_traced(device, thread) for thread in threads), "strace attached")
+        yield
+    finally:
+        # Told to end while threads of a dead core are still to be reaped, strace waits for its first one for ever.
+        if device.is_alive():
+            strace.send_signal(signal.SIGINT)
+        try:
+            strace.wait(ENDS_S)
+        except subprocess.TimeoutExpired:
+            strace.kill()
+            strace.wait()
+
+
+def _is_traced(device: Device, thread: int) -> bool:
+    try:
+        status = Path(f"/proc/{device.core.pid}/task/{thread}/status").read_text()
+    except FileNotFoundError:
+        return True  # it has ended
+    return "TracerPid:\t0\n" not in status
