@@ -18,6 +18,7 @@ from benchmarks import report
 from benchmarks.compare import FULL, QUICK, Effort, compare
 from benchmarks.contenders import MXNET_PYTHON, make_case
 from benchmarks.fetch_speed import compare_fetching
+from benchmarks.idle_core import measure_idle
 from benchmarks.machine import machine_as_it_is
 from benchmarks.spool_speed import disk_rate, socket_rate, spool_rate
 from benchmarks.start_speed import MLI, first_line_s, help_s
@@ -71,6 +72,7 @@ def measure(effort: Effort, folder: Path) -> dict[str, Any]:
         "left_out": left_out,
         "start": _measure_start(effort, folder),
         "spool": _measure_spool(effort, folder),
+        "idle": measure_idle(DEMO, BELT, folder, 60.0 if effort is FULL else 10.0, say),
         "fetch": compare_fetching(folder, effort.rounds, 300 if effort is FULL else 60, say),
     }
 

@@ -31,10 +31,19 @@ def machine_cpu_s() -> float:
 
 def pss_mb(pid: int) -> float:
     """Proportional set size of a process, MB (2^20): pages shared by n processes count 1/n."""
+    return _mapped_mb(pid, "Pss")
+
+
+def private_mb(pid: int) -> float:
+    """Pages that no other process has, MB (2^20)."""
+    return _mapped_mb(pid, "Private_Clean") + _mapped_mb(pid, "Private_Dirty")
+
+
+def _mapped_mb(pid: int, name: str) -> float:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
-    raise LookupError(f"the kernel gives no Pss for process {pid}")
+    raise LookupError(f"the kernel gives no {name} for process {pid}")
 
 
 def children(pid: int) -> list[int]:

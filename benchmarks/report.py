@@ -12,6 +12,8 @@ from conformance.marked_page import write_between
 RESULTS = Path(__file__).with_name("RESULTS.md")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
+IDLE_CPU_PERCENT, IDLE_PSS_MB = 1.0, 60.0
+
 TITLES = {
     "loop": "hand-written loop",
     "tuned loop": "the same, best threads",
@@ -30,6 +32,7 @@ def tables(measured: dict[str, Any]) -> str:
         *(f"Not measured: {why}." for why in measured["left_out"]),
         _start(measured["start"]),
         _spool(measured["spool"]),
+        idle_table(measured["idle"]),
         fetch_table(measured["fetch"]),
     ]
     return "\n\n".join(parts)
@@ -127,6 +130,25 @@ def _spool(spool: dict[str, Any]) -> str:
         met = "" if budget is None else ("met" if statistics.median(item["rates"]) >= budget else "**missed**")
         rows.append([item["title"], spread(item["rates"]), "" if budget is None else f"≥ {budget:,}", met])
     return "### Spool\n\n" + _table(["messages a second, median (min to max)", "measured", "budget", ""], rows)
+
+
+def idle_table(idle: list[dict[str, Any]]) -> str:
+    """A core with next to nothing to do, beside its budgets."""
+    rows = []
+    for one in idle:
+        met = one["cpu_percent"] <= IDLE_CPU_PERCENT and one["pss_mb"] <= IDLE_PSS_MB
+        memory = f"{one['pss_mb']:.0f} ({one['private_mb']:.0f})"
+        workers = f"{one['workers_pss_mb']:.0f}" if one["workers_pss_mb"] else ""
+        rows.append([one["title"], f"{one['cpu_percent']:.2f}", memory, workers, "met" if met else "**missed**"])
+    budget = f"≤ {IDLE_CPU_PERCENT:g} %, ≤ {IDLE_PSS_MB:g} MB"
+    head = [
+        "`mli core start`",
+        "processor, % of one core",
+        "core's PSS (its own pages alone), MB",
+        "worker's PSS, MB",
+        budget,
+    ]
+    return "### Idle core\n\n" + _table(head, rows)
 
 
 def fetch_table(fetch: dict[str, Any]) -> str:
