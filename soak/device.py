@@ -17,6 +17,7 @@ from tests.fixtures.color_model import LABELS, color_archive, numbered_images
 from tests.fixtures.core_process import CoreProcess, Recorder, Witness, check_unbroken, sha256_of, without_repeats
 
 from mli.core.isolation.cgroups import CgroupMemory, find_memory_control
+from mli.errors import ArchiveRefused
 from mli.models.repository import Repository
 
 IMAGES = 3
@@ -214,8 +215,11 @@ def check_models(root: Path) -> int:
     repository = Repository(root)
     models = repository.list()
     for model in models:
-        if (repository.folder / model.sha256).exists():  # else it was cleared away just now
+        try:
             repository.load(model.sha256)
+        except ArchiveRefused:
+            if (repository.folder / model.sha256).exists():  # else it was cleared away just now
+                raise
     return len(models)
 
 

@@ -45,8 +45,7 @@ def fail_at_calls(place: Place, chance: random.Random, most: int | None) -> Acco
 def _failed_at(survival: Survival, point: Point, error: str, account: Account) -> str:
     core, device = survival.core, survival.device
     final = {"healthy", "failed", "refused", "rolled_back"}
-    survival.begin_anew()
-    with injected(device, point, f"error={error}"):
+    with injected(device, survival.thread_of(point), point, f"error={error}"):
         new, revision = survival.send_new()
         core.wait(lambda: not device.is_alive() or bool(final & set(core.states(revision))), f"an end at {point}")
     state = next(iter(core.states(revision)[-1:]), "nothing")

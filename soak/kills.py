@@ -15,7 +15,7 @@ from tests.fixtures.mli_process import MLI, environment
 from soak.account import Account, Broken, say
 from soak.device import Archive, Device
 from soak.place import Place
-from soak.system_calls import Point, injected, points_of
+from soak.system_calls import Point, injected, points_of, threads_of
 
 SETTLE_EVERY = 10
 """So often a deployment is let through, and everything is looked at."""
@@ -27,6 +27,7 @@ class Survival:
     def __init__(self, place: Place, name: str, **options: Any) -> None:
         self.device = place.device(name, **options)
         self.boot_s = self.deployment_s = 1.0
+        self.threads: list[int] = []
         self.start()
         self.now = self.device.make_archive()
         self.device.core.deploy_well(self.device.deployment(self.now))
@@ -37,10 +38,11 @@ class Survival:
         return self.device.core
 
     def start(self) -> None:
-        """Start the core; and note how long that takes now."""
+        """Start the core; note how long that takes now, and its threads in the order of their start."""
         began = time.monotonic()
         self.device.start()
         self.boot_s = time.monotonic() - began
+        self.threads = threads_of(self.device)
 
     def begin_anew(self) -> None:
         """A new process: its threads are numbered as those of any other that was just started."""
@@ -48,6 +50,12 @@ class Survival:
         self.start()
         assert self.device.serving() == self.now.sha256
         self.core.wait(lambda: self.core.status()["broker"]["subscribed"], "the subscription")
+
+    def thread_of(self, point: Point) -> int:
+        """The kernel's number of its thread; of a new core where the one that runs has it no more."""
+        if point.thread >= len(self.threads) or self.threads[point.thread] not in threads_of(self.device):
+            self.begin_anew()
+        return self.threads[point.thread]
 
     def deploy(self) -> None:
         """A deployment that nobody disturbs, to its very end."""
@@ -122,8 +130,7 @@ def kill_at_calls(place: Place, chance: random.Random, most: int | None) -> Acco
 
 def _killed_at(survival: Survival, point: Point) -> str:
     core, device = survival.core, survival.device
-    survival.begin_anew()
-    with injected(device, point, "signal=KILL"):
+    with injected(device, survival.thread_of(point), point, "signal=KILL"):
         new, revision = survival.send_new()
         core.wait(lambda: not device.is_alive() or core.states(revision)[-1:] == ["healthy"], f"an end at {point}")
         # What follows a healthy deployment has its calls as well.

@@ -87,9 +87,8 @@ def points_of(device: Device, deploy: Callable[[], None]) -> tuple[list[Point], 
 
 
 @contextmanager
-def injected(device: Device, point: Point, fault: str) -> Iterator[None]:
-    """While this is entered, the core's call ``point`` has a fault: ``signal=KILL``, ``error=EIO``."""
-    thread = threads_of(device)[point.thread]
+def injected(device: Device, thread: int, point: Point, fault: str) -> Iterator[None]:
+    """While this is entered, a call of one thread has a fault: ``signal=KILL``, ``error=EIO``."""
     options = ["-e", f"trace={point.call}", "-e", f"inject={point.call}:{fault}:when={point.number}"]
     with traced(device, [thread], options, device.folder / "trace"):
         yield
@@ -106,7 +105,6 @@ def traced(
     """
     trace.unlink(missing_ok=True)
     born = ["-f", "-b", "execve"] if follow else []
-    # Many sources of a signal, one of an end: see below.
     command = ["strace", "-qq", *born, *options, "-o", str(trace), *(f"-p{thread}" for thread in threads)]
     strace = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
