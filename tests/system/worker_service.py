@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.fixtures.worker_lives import Life, Place, make_place
 
 from mli.config.settings import IsolationMode, LimitSettings
+from mli.core.isolation.cgroups import find_memory_control
 from mli.core.isolation.environment import child_environment
 from mli.core.isolation.isolator import Isolator
-from mli.core.isolation.memory import MEBIBYTE
+from mli.core.isolation.memory import MEBIBYTE, WatchdogOnly
 from mli.core.service.notify import Notifier
 from mli.errors import MliError
 
@@ -30,8 +31,10 @@ def main() -> None:
     """Try it all."""
     result = Path(sys.argv[1])
     place = make_place(result.parent / "images")
-    isolator = Isolator(hidden=[result.parent])
-    found: dict[str, Any] = {"memory": isolator.memory_control}
+    control = find_memory_control()
+    isolator = Isolator(hidden=[result.parent], memory=control)
+    why_not = control.why if isinstance(control, WatchdogOnly) else None
+    found: dict[str, Any] = {"memory": control.kind, "why not the kernel": why_not}
     modes: tuple[IsolationMode, ...] = ("none", "auto", "container")
     for mode in modes:
         found[mode] = life(place, isolator, mode, LimitSettings())

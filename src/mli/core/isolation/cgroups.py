@@ -321,7 +321,7 @@ def _try_write(path: Path, value: str) -> None:
 
 
 def _kill_all(folder: Path) -> None:
-    """End the processes of a group. Those that this process cannot see are told as 0, which would be its own group."""
+    """End the processes of a group. One that this process cannot see is told as 0, which would be its own group."""
     for pid in map(int, _text(folder / "cgroup.procs").split()):
         if pid > 0:
             with contextlib.suppress(ProcessLookupError):

@@ -70,6 +70,7 @@ def runtime_paths() -> tuple[Path, ...]:
     for package in PACKAGES:
         paths |= package_paths(package)
     paths |= _hops(Path(sys.executable))
+    paths |= {path.resolve() for path in paths}  # a folder of packages may be a link
     return tuple(sorted(path for path in _outermost(paths) if not path.is_relative_to("/usr") and path != Path("/")))
 
 
