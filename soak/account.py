@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,17 @@ class Account:
             Broken: something did not hold.
         """
         self.rounds += 1
+        with self._noted(name):
+            yield
+
+    @contextmanager
+    def whole(self, name: str) -> Iterator[None]:
+        """What belongs to all rounds: what does not hold is written down, and ends it."""
+        with suppress(Broken), self._noted(name):
+            yield
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
         try:
             yield
         except (AssertionError, MliError, OSError, ValueError, KeyError, LookupError) as error:

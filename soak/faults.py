@@ -36,7 +36,7 @@ def fail_at_calls(place: Place, chance: random.Random, most: int | None) -> Acco
         except Broken:
             survival.device.kill()
             survival = Survival(place, f"faults-{number}")
-    with account.round("the end"):
+    with account.whole("the end"):
         survival.settle()
         survival.core.stop()
     return account

@@ -33,7 +33,7 @@ def roll_out(place: Place, things: int, real: int, roll_outs: int = ROLL_OUTS) -
     account = Account()
     folder = place.folder / "fleet"
     folder.mkdir()
-    with account.round("the fleet"), ExitStack() as stack:
+    with account.whole("the fleet"), ExitStack() as stack:
         devices = [place.device(f"real-{number}", allow={"paths": [str(folder)]}) for number in range(real)]
         for device in devices:
             device.start()
@@ -104,7 +104,7 @@ def cost_of_pipelines(place: Place, seconds: float) -> Account:
     """PSS and processor time of a core and its workers with 1, 2, 4 and 8 pipelines, one frame a second each."""
     account = Account()
     for number in PIPELINES:
-        with account.round(f"{number} pipelines"):
+        with account.whole(f"{number} pipelines"):
             device = place.device(f"cost-{number}", interval="1s")
             device.start()
             archive = device.make_archive()
@@ -116,7 +116,7 @@ def cost_of_pipelines(place: Place, seconds: float) -> Account:
             account.facts[str(number)] = _cost(device, seconds)
             say(f"{number} pipelines: {account.facts[str(number)]}")
             device.core.stop()
-            account.outcomes["measured"] += 1
+            account.rounds += 1
     return account
 
 

@@ -14,19 +14,24 @@ from soak.kills import Survival
 from soak.place import Place
 
 DISK_MB = 256
+FULL_S = 5.0
+"""So long there is no room."""
 
 
-def fill_disk(place: Place, chance: random.Random, rounds: int) -> Account:
+def fill_disk(place: Place, chance: random.Random, rounds: int, full_s: float = FULL_S) -> Account:
     """Fill it to the last byte before, and in the middle of, a deployment; then make room again."""
     account = Account()
     folder = place.folder / "small-disk"
-    with new_disk(place.folder / "small.img", DISK_MB, folder), account.round("a full disk"):
+    with new_disk(place.folder / "small.img", DISK_MB, folder), account.whole("a full disk"):
         survival = Survival(place, "full", folder=folder, interval="50ms")
         device, core = survival.device, survival.core
         try:
             for number in range(rounds):
-                outcome = _fill(survival, folder, at_once=number == 0, pause_s=chance.uniform(0.0, 1.0))
+                outcome = _fill(
+                    survival, folder, at_once=number == 0, pause_s=chance.uniform(0.0, 1.0), full_s=full_s
+                )
                 account.outcomes[outcome] += 1
+                account.rounds += 1
                 say(f"full disk: {outcome}")
             survival.settle()
             account.facts["predictions"] = device.check_predictions()
@@ -34,11 +39,10 @@ def fill_disk(place: Place, chance: random.Random, rounds: int) -> Account:
         finally:
             if device.is_alive():
                 device.kill()
-    account.rounds = rounds
     return account
 
 
-def _fill(survival: Survival, folder: Path, *, at_once: bool, pause_s: float) -> str:
+def _fill(survival: Survival, folder: Path, *, at_once: bool, pause_s: float, full_s: float) -> str:
     core, device = survival.core, survival.device
     new = device.make_archive()
     ballast = folder / "ballast"
@@ -49,7 +53,7 @@ def _fill(survival: Survival, folder: Path, *, at_once: bool, pause_s: float) ->
         _wait(pause_s)
         _take_all(ballast)
     core.wait(lambda: bool(core.states(revision)), "a word about the deployment")
-    _wait(5.0)
+    _wait(full_s)
     state = core.states(revision)[-1]
     assert device.is_alive(), device.last_words()
     assert device.serving() in (survival.now.sha256, new.sha256)

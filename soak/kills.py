@@ -121,7 +121,7 @@ def kill_at_calls(place: Place, chance: random.Random, most: int | None) -> Acco
         except Broken:
             survival.device.kill()
             survival = Survival(place, f"calls-{number}")
-    with account.round("the end"):
+    with account.whole("the end"):
         survival.settle()
         account.facts["predictions"] = survival.device.check_predictions()
         survival.core.stop()
@@ -160,7 +160,7 @@ def kill_at_moments(place: Place, chance: random.Random, rounds: int) -> Account
         except Broken:
             survival.device.kill()
             survival = Survival(place, f"moments-{number}", interval="50ms")
-    with account.round("the end"):
+    with account.whole("the end"):
         survival.settle()
         account.facts["predictions"] = survival.device.check_predictions()
         survival.core.stop()

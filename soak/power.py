@@ -43,7 +43,7 @@ def cut_power(place: Place, chance: random.Random, cuts: int) -> Account:
     with (
         new_disk(image, DISK_MB, folder / "disk"),
         recorded_device(place, "power", folder=folder / "disk", interval="20ms") as (device, broker),
-        account.round("all cuts"),
+        account.whole("all cuts"),
     ):
         device.start()
         try:
@@ -57,12 +57,12 @@ def cut_power(place: Place, chance: random.Random, cuts: int) -> Account:
                     acknowledged = broker.events()
                     with mounted(folder / "copy.img", folder / f"copy-{number}"):
                         _look_at(place, device, folder / f"copy-{number}", acknowledged, number, account)
+                    account.rounds += 1
                     say(f"cut {number + 1} of {cuts}, after {known} deployments: {account.outcomes}")
                 account.facts |= {"deployments": len(sent)}
                 account.facts["acknowledged"] = len(broker.events())
         finally:
             device.kill()
-    account.rounds = cuts
     return account
 
 

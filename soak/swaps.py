@@ -26,7 +26,7 @@ MOST_GROWTH_MB = 3.0
 def swap_often(place: Place, rounds: int) -> Account:
     """``rounds`` swaps; every frame is accounted for, and nothing grows."""
     account = Account()
-    with recorded_device(place, "swaps", interval=f"{INTERVAL_MS}ms") as (device, broker), account.round("the swaps"):
+    with recorded_device(place, "swaps", interval=f"{INTERVAL_MS}ms") as (device, broker), account.whole("the swaps"):
         device.start()
         both = [device.make_archive(), device.make_archive()]
         uses = []
