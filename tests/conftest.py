@@ -1,6 +1,9 @@
 """Fixtures for all tests: real brokers."""
 
 import signal
+from collections.abc import Generator
+
+import pytest
 
 from tests.fixtures.brokers import amqtt_broker, certificates, make_mosquitto, recording_broker
 from tests.fixtures.control_groups import no_control_groups_left
@@ -23,3 +26,11 @@ __all__ = [
 
 # A job in the background ignores Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged may hold broken characters, on purpose; reports cross to another process as text."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report

@@ -109,7 +109,7 @@ class Bringer:
     def clean_up(self, path: Path) -> None:
         """Remove an archive that was fetched; one that lies elsewhere is not ours."""
         if self._root.downloads in path.parents:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path.parent, ignore_errors=True)  # each has a folder of its own, with a record beside it
 
     def forget_downloads(self) -> None:
         """Remove what is left of downloads; none is under way."""
