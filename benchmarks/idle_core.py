@@ -1,10 +1,14 @@
-"""What a core takes while it has next to nothing to do: processor time and memory."""
+"""What a core takes while it has next to nothing to do: processor time and memory.
+
+``python -m benchmarks.idle_core`` measures this alone.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +91,18 @@ def _last_children(pid: int) -> list[int]:
     """A container's processes stand between a core and its worker."""
     below = children(pid)
     return [last for child in below for last in _last_children(child)] if below else [pid]
+
+
+def main() -> None:
+    """The table, for the demo's model."""
+    from benchmarks.report import idle_table
+
+    sources = Path(__file__).resolve().parents[1]
+    archive, images = sources / "src" / "mli" / "assets" / "recycling.zip", sources / "examples" / "belt"
+    with tempfile.TemporaryDirectory(prefix="mli-bench-") as name:
+        measured = measure_idle(archive, images, Path(name), 60.0, lambda text: print(text, file=sys.stderr))
+    print(idle_table(measured))
+
+
+if __name__ == "__main__":
+    main()
