@@ -179,11 +179,12 @@ class WorkerProcess:
             case Heartbeat():
                 self.oldest_frame_s = message.oldest_frame_s
                 return self._overdue() or self._too_large()
-            case Warm():
+            case Warm() | Ready():
+                # Looked at first: what a model takes when it is loaded is no passing need of a frame.
+                if (death := self._too_large()) is not None:
+                    return death
                 self._warm = True
-                self._on_message(message)
-            case Ready():
-                self._ready = True
+                self._ready = isinstance(message, Ready)
                 self._on_message(message)
             case Finished():
                 return Death(source_ended=message.source_ended)
