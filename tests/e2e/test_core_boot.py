@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.fixtures.core_process import (
     sha256_of,
     without_repeats,
 )
+from tests.fixtures.stories import Lived, Story, lived_at_once, name_of
 
 OTHER_LABELS = ("crimson", "lime", "navy")
 IMAGES = 9
@@ -28,258 +29,227 @@ LONG = {**HEALTH, "healthy_after": "120s", "watch": "240s"}
 """A deployment stays on trial."""
 
 
-class Files:
-    """Images and two good archives of a device."""
+class Device:
+    """A core that is not started yet, its images, and two good archives."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.images = numbered_images(folder / "images", IMAGES)
-        self.good = packed_archive(folder, "good.zip", LABELS)
-        self.other = packed_archive(folder, "other.zip", OTHER_LABELS)
-        self.labels = {sha256_of(self.good): LABELS, sha256_of(self.other): OTHER_LABELS}
+    def __init__(self, core: CoreProcess, witnessed: WitnessedBroker) -> None:
+        self.core = core
+        self.witnessed = witnessed
+        self.folder = core.folder
+        self.images = numbered_images(self.folder / "images", IMAGES)
+        (self.folder / "empty").mkdir()
+        archives = {"good.zip": LABELS, "other.zip": OTHER_LABELS}
+        for name, labels in archives.items():
+            packed_archive(self.folder, name, labels)
+        self.good, self.other = (sha256_of(self.folder / name) for name in archives)
+        self.labels = {self.good: LABELS, self.other: OTHER_LABELS}
 
-    def deployment(self, archive: Path, **more: Any) -> dict[str, Any]:
+    def deployment(self, name: str, source: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        archive = self.folder / f"{name}.zip"
         pipeline = {
-            "source": {"uri": str(self.folder / "images"), "interval": "50ms"},
+            "source": source or {"uri": str(self.folder / "images"), "interval": "50ms"},
             "publish": {"topic": "mli/predictions/{thing}/{pipeline}", "image_name": True},
+            **changes,
         }
         models = {"color": {"uri": str(archive), "sha256": sha256_of(archive)}}
-        return {"models": models, "pipelines": {"main": pipeline}, **more}
+        return {"models": models, "pipelines": {"main": pipeline}}
 
-    def check(self, core: CoreProcess) -> None:
-        check_unbroken(without_repeats(core.seen()), self.labels, self.images)
+    def check(self) -> None:
+        check_unbroken(without_repeats(self.core.seen()), self.labels, self.images)
 
+    def pipeline_is(self, state: str, restarts: int) -> bool:
+        (pipeline,) = self.core.status()["pipelines"]
+        return (pipeline["state"], pipeline["restarts"]) == (state, restarts)
 
-MakeCore = Callable[..., tuple[CoreProcess, Files]]
-
-
-@pytest.fixture
-def make_core(tmp_path: Path, witnessed_broker: WitnessedBroker) -> Iterator[MakeCore]:
-    """Makes a core at the shared broker; not started."""
-    made: list[CoreProcess] = []
-
-    def make(thing: str, **sections: Any) -> tuple[CoreProcess, Files]:
-        made.append(witnessed_broker.make_core(tmp_path, thing, **sections))
-        return made[-1], Files(tmp_path)
-
-    yield make
-    for core in made:
-        core.end()
+    def pointer(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.core.root / "deployments" / "pointer.json").read_bytes())
+        return found
 
 
-def test_without_a_network_the_last_good_one_starts_at_once_and_nothing_is_lost(
-    tmp_path: Path, recording_broker: RecordingBrokerProcess
-) -> None:
+def without_a_network_the_last_good_one_starts_at_once_and_nothing_is_lost(device: Device) -> None:
     """Neither the broker nor the archive is there any more, and nothing is proved a second time."""
-    recording_broker.start()
-    files = Files(tmp_path)
-    core = CoreProcess(tmp_path, recording_broker.port, Recorder(recording_broker), "offline")
+    broker = RecordingBrokerProcess(device.folder)
+    broker.start()
+    core = CoreProcess(device.folder, broker.port, Recorder(broker), "offline")
+    device.core = core
     try:
         core.start()
-        assert core.deploy_here(files.deployment(files.good))["state"] == "healthy"
+        assert core.deploy_here(device.deployment("good"))["state"] == "healthy"
         core.wait_for_frames(3)
-        recording_broker.kill()
-        files.good.unlink()
+        broker.kill()
+        (device.folder / "good.zip").unlink()
         core.kill()
-        trials = core.log().count("the trial of")
+        trials, frames = core.log().count("the trial of"), len(core.seen())
         core.start(connected=False)
-        frames = len(core.seen())
         core.wait(lambda: core.status()["spool"]["queued"] >= 5, "frames without a broker")
         status = core.status()
         assert status["health"] == "healthy"
         assert not status["broker"]["connected"]
         assert core.log().count("the trial of") == trials
-        recording_broker.start()
+        broker.start()
         core.wait(lambda: core.status()["spool"]["queued"] <= 1, "the delivery of what waited")
-        files.check(core)
+        device.check()
         assert len(core.seen()) >= frames + 5
         core.stop()
     finally:
         core.end()
+        broker.kill()
 
 
-def test_what_was_dealt_with_is_not_done_again_at_a_reconnect_or_a_restart(
-    make_core: MakeCore, witnessed_broker: WitnessedBroker
-) -> None:
-    core, files = make_core("again")
+def what_was_dealt_with_is_not_done_again_at_a_reconnect_or_a_restart(device: Device) -> None:
+    core = device.core
     core.start()
-    core.deploy_well(files.deployment(files.good))
+    core.deploy_well(device.deployment("good"))
     worker, reports = core.worker(), len(core.reports())
-    witnessed_broker.kick(core.thing)
+    device.witnessed.kick(core.thing)
     core.wait(lambda: "revision 1 is known: healthy" in core.log(), "the message that came once more")
     core.wait_for_frames(2)
     assert core.worker() == worker
     assert {item["state"] for item in core.reports()[reports:]} <= {"healthy"}
-    offline = len(core.summaries())
+    said = len(core.summaries())
     core.kill()
-    core.wait(lambda: [item for item in core.summaries()[offline:] if item["state"] == "offline"], "the last will")
+    core.wait(lambda: [item for item in core.summaries()[said:] if item["state"] == "offline"], "the last will")
     core.start()
     core.wait(lambda: core.log().count("revision 1 is known: healthy") == 2, "the message after the restart")
     core.wait_for_frames(2)
     assert core.log().count("from the network: received") == 1
-    core.publish(core_message(files.deployment(files.good), 1))
+    core.publish(json.dumps({**device.deployment("good"), "revision": 1}).encode())
     core.wait(lambda: core.log().count("revision 1 is known: healthy") == 3, "the message that was sent again")
-    files.check(core)
+    device.check()
 
 
-def core_message(deployment: dict[str, Any], revision: int) -> bytes:
-    return json.dumps({**deployment, "revision": revision}).encode()
-
-
-def test_a_deployment_that_never_gets_healthy_is_taken_back_after_three_starts(make_core: MakeCore) -> None:
-    """A core that ends again and again, for whatever reason, does so with the old deployment in the end."""
-    core, files = make_core("boots")
+def what_is_on_trial_is_taken_back_over_restarts_too(device: Device) -> None:
+    """Always to the last one that proved good. Three ways: a bad one after one on trial, crashes before and after a
+    restart of the core, and a core that is started again and again."""
+    core = device.core
     core.start()
-    before = core.deploy_well(files.deployment(files.good))
+    before = core.deploy_well(device.deployment("good"))
     core.stop()
     core.configure(health=LONG)
     core.start()
-    bad = files.deployment(files.other)
-    revision = core.send(bad)
-    core.wait_for_frames(2, model=sha256_of(files.other))
-    for _ in range(3):
-        core.kill()
-        core.start()
-        core.wait_for_frames(1, model=sha256_of(files.other))
-    core.kill()
-    core.start()
-    document = core.wait_for_state(revision, "rolled_back")
-    assert "the core ended again and again" in document["error"]["what"]
+
+    core.send(device.deployment("other"))
+    core.wait_for_frames(2, model=device.other)
+    blind = device.deployment("other", {"uri": str(device.folder / "empty"), "once": True})
+    document = core.wait_for_state(core.send(blind), "rolled_back")
     assert document["serving"] == before["serving"]
-    core.wait_for_frames(2, model=sha256_of(files.good))
-    assert core.deploy(bad)["state"] == "refused"
-    files.check(core)
+    core.wait_for_frames(2, model=device.good)
 
-
-def test_crashes_before_a_restart_of_the_core_count(make_core: MakeCore) -> None:
-    core, files = make_core("crashes")
-    core.start()
-    core.deploy_well(files.deployment(files.good))
-    core.stop()
-    core.configure(health=LONG)
-    core.start()
-    revision = core.send(files.deployment(files.other))
-    core.wait_for_frames(2, model=sha256_of(files.other))
+    revision = core.send(device.deployment("other", top=2))
+    core.wait_for_frames(2, model=device.other)
     core.worker().kill()
-    core.wait(partial(restarts, core, 1), "the next worker")
+    core.wait(partial(device.pipeline_is, "running", 1), "the next worker")
     core.worker().kill()
-    core.wait(lambda: pointer(core)["crashes"] == 2, "the record of two crashes")
+    core.wait(lambda: device.pointer()["crashes"] == 2, "the record of two crashes")
     core.kill()
     core.start()
-    core.wait(partial(restarts, core, 0), "the worker after the restart")
+    core.wait(partial(device.pipeline_is, "running", 0), "the worker after the restart")
     core.worker().kill()
     document = core.wait_for_state(revision, "rolled_back")
     assert "ended 3 times" in document["error"]["what"]
-    core.wait_for_frames(2, model=sha256_of(files.good))
-    files.check(core)
+    assert document["serving"] == before["serving"]
+    core.wait_for_frames(2, model=device.good)
 
-
-def test_a_good_one_is_still_watched_after_a_restart(make_core: MakeCore) -> None:
-    core, files = make_core("watched")
-    core.configure(health={**HEALTH, "watch": "240s"})
-    core.start()
-    before = core.deploy_well(files.deployment(files.good))
-    revision = core.send(files.deployment(files.other))
-    core.wait_for_state(revision, "healthy")
-    core.stop()
-    core.start()
-    for count in range(3):
-        core.wait(partial(restarts, core, count), "the next worker")
-        core.worker().kill()
+    bad = device.deployment("other", top=3)
+    revision = core.send(bad)
+    core.wait_for_frames(1, model=device.other)
+    for _ in range(4):
+        core.kill()
+        core.start()
     document = core.wait_for_state(revision, "rolled_back")
+    assert "the core ended again and again" in document["error"]["what"]
     assert document["serving"] == before["serving"]
+    core.wait_for_frames(2, model=device.good)
+    assert core.deploy(bad)["state"] == "refused"
+    check_unbroken(without_repeats(core.seen()), device.labels)
 
 
-def test_a_bad_one_after_one_on_trial_brings_the_last_good_one_back(make_core: MakeCore) -> None:
-    """And not the one in between, of which nobody knows yet whether it is good."""
-    core, files = make_core("on-trial")
-    core.start()
-    before = core.deploy_well(files.deployment(files.good))
-    core.stop()
-    core.configure(health=LONG)
-    core.start()
-    core.send(files.deployment(files.other))
-    core.wait_for_frames(2, model=sha256_of(files.other))
-    blind = files.deployment(files.other)
-    (core.folder / "empty").mkdir()
-    blind["pipelines"]["main"]["source"] = {"uri": str(core.folder / "empty"), "once": True}
-    document = core.wait_for_state(core.send(blind), "rolled_back")
-    assert document["serving"] == before["serving"]
-    core.wait_for_frames(2, model=sha256_of(files.good))
-    check_unbroken(without_repeats(core.seen()), files.labels)
-
-
-def restarts(core: CoreProcess, count: int) -> bool:
-    """Whether the pipeline runs, after so many restarts."""
-    (pipeline,) = core.status()["pipelines"]
-    return (pipeline["state"], pipeline["restarts"]) == ("running", count)
-
-
-def pointer(core: CoreProcess) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((core.root / "deployments" / "pointer.json").read_bytes())
-    return found
-
-
-def test_the_devices_own_file_counts_when_it_has_changed(make_core: MakeCore) -> None:
-    core, files = make_core("own-file")
+def the_devices_own_file_counts_when_it_has_changed(device: Device) -> None:
+    core = device.core
     file = core.root / "deployment.yaml"
-    file.write_text(json.dumps(files.deployment(files.good)))
-    core.start()
-    core.wait_for_frames(2, model=sha256_of(files.good))
-    core.deploy_well(files.deployment(files.other))
-    core.restart()
-    core.wait_for_frames(2, model=sha256_of(files.other))
     file.write_text("models: [")
-    told = len(core.reports())
-    core.restart()
-    core.wait(lambda: [item for item in core.reports()[told:] if item["state"] == "refused"], "its refusal")
-    core.wait_for_frames(2, model=sha256_of(files.other))
-    file.write_text(json.dumps(files.deployment(files.good, revision=1)))
-    core.restart()
-    core.wait_for_frames(2, model=sha256_of(files.good))
-    core.wait(lambda: core.status()["deployment"]["state"] == "healthy", "its end")
-    core.restart()
-    core.wait_for_frames(2, model=sha256_of(files.good))
-    files.check(core)
-
-
-@pytest.mark.parametrize("lost", ["pointer.json", "history", "the newest of it"])
-def test_with_a_lost_record_the_broker_is_asked_what_is_wanted(make_core: MakeCore, lost: str) -> None:
-    core, files = make_core(f"lost-{lost[:7]}".replace(" ", "-"))
     core.start()
-    core.deploy_well(files.deployment(files.other))
-    core.deploy_well(files.deployment(files.good))
-    core.wait_for_frames(2)
-    core.kill()
+    core.wait(lambda: [item for item in core.reports() if item["state"] == "refused"], "its refusal")
+    assert core.status()["health"] == "idle"
+    file.write_text(json.dumps(device.deployment("good")))
+    core.restart()
+    core.wait_for_frames(2, model=device.good)
+    core.deploy_well(device.deployment("other"))
+    core.restart()
+    core.wait_for_frames(2, model=device.other)
+    assert core.log().count("from deployment.yaml: received") == 1, "what came later over the network stays"
+    file.write_text(json.dumps({**device.deployment("good", top=2), "revision": 1}))
+    core.restart()
+    core.wait_for_frames(2, model=device.good)
+    device.check()
+
+
+def with_a_lost_record_the_one_before_serves_until_the_broker_was_asked(device: Device) -> None:
+    core = device.core
     folder = core.root / "deployments"
-    damaged = {
-        "pointer.json": [folder / "pointer.json"],
-        "history": list((folder / "history").iterdir()),
-        "the newest of it": [folder / "history" / f"{pointer(core)['current']}.json"],
-    }[lost]
-    for path in damaged:
-        path.write_bytes(b"\0" * 50)
     core.start()
-    core.wait_for_frames(2, model=sha256_of(files.good))
-    core.wait(lambda: core.status()["health"] == "healthy", "health")
-    files.check(core)
+    core.deploy_well(device.deployment("other"))
+    core.deploy_well(device.deployment("good"))
+    core.wait_for_frames(2)
+    for damaged in (folder / "history" / f"{device.pointer()['current']}.json", folder / "pointer.json"):
+        core.kill()
+        damaged.write_bytes(bytes(50))
+        told, seen = len(core.reports()), len(core.seen())
+        core.start()
+        core.wait_for_frames(2, model=device.good)
+        core.wait(lambda: core.status()["health"] == "healthy", "health")
+        errors = [item["error"] for item in core.reports()[told:] if item["error"]]
+        assert all("damaged or gone" in error["what"] and error["remedy"] for error in errors)
+        if damaged.name == "pointer.json":
+            assert {item.model for item in core.seen()[seen:]} == {device.good}
+    device.check()
 
 
-def test_with_the_highest_revision_lost_nothing_new_is_taken_and_the_old_one_serves(make_core: MakeCore) -> None:
+def with_the_highest_revision_lost_nothing_new_is_taken_and_the_current_one_serves(device: Device) -> None:
     """Otherwise an old message could come in again."""
-    core, files = make_core("lost-highest")
+    core = device.core
     core.start()
-    core.deploy_well(files.deployment(files.other))
-    core.deploy_well(files.deployment(files.good))
+    core.deploy_well(device.deployment("other"))
+    core.deploy_well(device.deployment("good"))
     core.kill()
     (core.root / "deployments" / "highest.json").write_bytes(b"{")
     core.start()
-    core.wait_for_frames(2, model=sha256_of(files.good))
+    core.wait_for_frames(2, model=device.good)
     told = len(core.reports())
-    core.send(files.deployment(files.other))
+    core.send(device.deployment("other"))
     core.wait(lambda: [item for item in core.reports()[told:] if item["error"]], "the answer")
     error = core.reports()[-1]["error"]
     assert "damaged" in error["what"]
     assert "remove the file" in error["remedy"]
-    core.wait_for_frames(2, model=sha256_of(files.good))
-    files.check(core)
+    core.wait_for_frames(2, model=device.good)
+    device.check()
+
+
+STORIES: list[Story] = [
+    what_is_on_trial_is_taken_back_over_restarts_too,
+    without_a_network_the_last_good_one_starts_at_once_and_nothing_is_lost,
+    what_was_dealt_with_is_not_done_again_at_a_reconnect_or_a_restart,
+    the_devices_own_file_counts_when_it_has_changed,
+    with_a_lost_record_the_one_before_serves_until_the_broker_was_asked,
+    with_the_highest_revision_lost_nothing_new_is_taken_and_the_current_one_serves,
+]
+
+
+@pytest.fixture(scope="module")
+def lived(
+    tmp_path_factory: pytest.TempPathFactory, witnessed_broker: WitnessedBroker, request: pytest.FixtureRequest
+) -> Iterator[Lived]:
+    """Each with a device of its own."""
+
+    def live(story: Story) -> None:
+        folder: Path = tmp_path_factory.mktemp("boot")
+        with witnessed_broker.core(folder, f"{folder.name}-{story.__name__[:20]}") as core:
+            story(Device(core, witnessed_broker))
+
+    with lived_at_once(STORIES, live, request) as lived:
+        yield lived
+
+
+@pytest.mark.parametrize("story", STORIES, ids=name_of)
+def test_at_a_start(lived: Lived, story: Story) -> None:
+    lived(story)

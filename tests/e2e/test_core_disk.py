@@ -83,7 +83,7 @@ def test_a_model_waits_for_room_and_comes_by_itself_then(device: Device) -> None
     core.wait(lambda: [item for item in core.reports(revision) if item["error"]], "the trouble in the status")
     document = core.reports()[-1]
     assert (document["state"], document["serving"]["revision"]) == ("downloading", revision - 1)
-    assert "no room on the disk" in document["error"]["what"]
+    assert "no room on the disk for the new model beside the old one" in document["error"]["what"]
     assert "free some space" in document["error"]["remedy"]
     assert core.worker() == worker
     device.check()
