@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from tests.fixtures.bad_models import packed_archive
 from tests.fixtures.color_model import LABELS, numbered_images
 from tests.fixtures.core_process import CoreProcess, WitnessedBroker, check_unbroken, sha256_of, without_repeats
+from tests.fixtures.stories import Lived, Story, lived_at_once, name_of
 
 OTHER_LABELS = ("crimson", "lime", "navy")
 DISK = "80m"
@@ -60,23 +62,19 @@ def free_of(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-@pytest.fixture
-def device(tmp_path: Path, witnessed_broker: WitnessedBroker, request: pytest.FixtureRequest) -> Iterator[Device]:
-    root = tmp_path / "root"
-    root.mkdir()
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """The root as a file system of its own."""
+    (folder / "root").mkdir()
     options = f"size={DISK},mode=0700,uid={os.geteuid()}"
-    subprocess.run([*SUDO, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(root)], check=True)
+    subprocess.run([*SUDO, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder / "root")], check=True)
     try:
-        with witnessed_broker.core(tmp_path, request.node.name) as core:
-            core.start()
-            device = Device(core)
-            core.deploy_well(device.deployment(device.good))
-            yield device
+        yield
     finally:
-        subprocess.run([*SUDO, "umount", str(root)], check=True)
+        subprocess.run([*SUDO, "umount", str(folder / "root")], check=True)
 
 
-def test_a_model_waits_for_room_and_comes_by_itself_then(device: Device) -> None:
+def a_model_waits_for_room_and_comes_by_itself_then(device: Device) -> None:
     core, worker = device.core, device.core.worker()
     device.fill(20_000_000)
     revision = core.send(device.deployment(device.other))
@@ -92,7 +90,7 @@ def test_a_model_waits_for_room_and_comes_by_itself_then(device: Device) -> None
     device.check()
 
 
-def test_a_disk_without_a_single_byte_left(device: Device) -> None:
+def a_disk_without_a_single_byte_left(device: Device) -> None:
     """What runs goes on or waits; what is wanted cannot be noted, and that is told. Nothing is lost in the end."""
     core = device.core
     device.fill()
@@ -107,7 +105,7 @@ def test_a_disk_without_a_single_byte_left(device: Device) -> None:
     device.check()
 
 
-def test_a_core_starts_on_a_full_disk(device: Device) -> None:
+def a_core_starts_on_a_full_disk(device: Device) -> None:
     core = device.core
     core.kill()
     device.fill()
@@ -116,3 +114,33 @@ def test_a_core_starts_on_a_full_disk(device: Device) -> None:
     device.check()
     core.deploy_well(device.deployment(device.other))
     device.check()
+
+
+STORIES: list[Story] = [
+    a_model_waits_for_room_and_comes_by_itself_then,
+    a_disk_without_a_single_byte_left,
+    a_core_starts_on_a_full_disk,
+]
+
+
+@pytest.fixture(scope="module")
+def lived(
+    tmp_path_factory: pytest.TempPathFactory, witnessed_broker: WitnessedBroker, request: pytest.FixtureRequest
+) -> Iterator[Lived]:
+    """Each with a device of its own, which runs a good deployment."""
+
+    def live(story: Story) -> None:
+        folder = tmp_path_factory.mktemp("disk")
+        with small_disk(folder), witnessed_broker.core(folder, f"{folder.name}-{story.__name__[:20]}") as core:
+            core.start()
+            device = Device(core)
+            core.deploy_well(device.deployment(device.good))
+            story(device)
+
+    with lived_at_once(STORIES, live, request) as lived:
+        yield lived
+
+
+@pytest.mark.parametrize("story", STORIES, ids=name_of)
+def test_a_full_disk(lived: Lived, story: Story) -> None:
+    lived(story)

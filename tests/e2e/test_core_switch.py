@@ -4,24 +4,28 @@ own model's name on it."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fixtures.bad_models import Model, slow_by
 from tests.fixtures.color_model import color_archive, color_model, numbered_images
 from tests.fixtures.core_process import CoreProcess, Seen, WitnessedBroker, check_unbroken, models_of, sha256_of
+from tests.fixtures.stories import Lived, Story, lived_at_once, name_of
 
 log = logging.getLogger(__name__)
 
 OLD, NEW = ("red", "green", "blue"), ("crimson", "lime", "navy")
+SLOW_ROUNDS = 15_000
 OLD_NEW = {"old.zip": OLD, "new.zip": NEW}
 
 
 class Device:
-    def __init__(self, core: CoreProcess, model: Model = color_model) -> None:
+    """A core that was just started, and the archives of an old and a new model."""
+
+    def __init__(self, core: CoreProcess, model: Model) -> None:
         self.core = core
         self.folder = core.folder
         self.archives = {
@@ -40,23 +44,6 @@ class Device:
         return sha256_of(self.archives[name])
 
 
-MakeDevice = Callable[..., Device]
-
-
-@pytest.fixture
-def make_device(tmp_path: Path, witnessed_broker: WitnessedBroker) -> Iterator[MakeDevice]:
-    made: list[CoreProcess] = []
-
-    def make(name: str, model: Model = color_model) -> Device:
-        made.append(witnessed_broker.make_core(tmp_path, f"switch-{name}"))
-        made[-1].start()
-        return Device(made[-1], model)
-
-    yield make
-    for core in made:
-        core.end()
-
-
 def tell_gaps(name: str, seen: Sequence[Seen]) -> None:
     """From the last message of one model to the first one of the next, as the broker had them."""
     gaps = [1000 * (after.at - before.at) for before, after in pairwise(seen) if before.model != after.model]
@@ -64,8 +51,7 @@ def tell_gaps(name: str, seen: Sequence[Seen]) -> None:
     log.info("%s: gaps %s ms, otherwise at most %.0f ms", name, [round(gap) for gap in gaps], usual[-len(gaps) - 1])
 
 
-def test_under_a_source_that_loops(make_device: MakeDevice) -> None:
-    device = make_device("loop")
+def a_source_that_loops(device: Device) -> None:
     core, images = device.core, numbered_images(device.folder / "images", 9)
     source = {"uri": str(device.folder / "images"), "interval": "100ms"}
     for name in ("old.zip", "new.zip", "old.zip", "new.zip"):
@@ -77,10 +63,9 @@ def test_under_a_source_that_loops(make_device: MakeDevice) -> None:
     tell_gaps("one frame each 100 ms", core.seen())
 
 
-def test_under_a_sweep_as_fast_as_it_goes(make_device: MakeDevice) -> None:
+def a_sweep_as_fast_as_it_goes(device: Device) -> None:
     """Several frames are under way when the old worker is told to go."""
-    device = make_device("sweep", slow_by(20_000))
-    core, images = device.core, numbered_images(device.folder / "images", 400)
+    core, images = device.core, numbered_images(device.folder / "images", 300)
     source = {"uri": str(device.folder / "images"), "interval": 0, "once": True}
     core.send(device.deployment("old.zip", source))
     core.wait_for_frames(20)
@@ -92,8 +77,7 @@ def test_under_a_sweep_as_fast_as_it_goes(make_device: MakeDevice) -> None:
     tell_gaps("as fast as it goes", core.seen())
 
 
-def test_a_deployment_for_other_images_begins_with_their_first_one(make_device: MakeDevice) -> None:
-    device = make_device("images")
+def a_deployment_for_other_images_begins_with_their_first_one(device: Device) -> None:
     core = device.core
     first = numbered_images(device.folder / "first", 9)
     second = [f"other-{name}" for name in numbered_images(device.folder / "second", 4)]
@@ -111,10 +95,7 @@ def test_a_deployment_for_other_images_begins_with_their_first_one(make_device: 
     assert shown[begun:] == [second[index % len(second)] for index in range(len(shown) - begun)]
 
 
-def test_a_new_worker_that_is_killed_before_it_is_warm_fails_the_deployment_and_the_old_one_goes_on(
-    make_device: MakeDevice,
-) -> None:
-    device = make_device("standby")
+def a_new_worker_that_is_killed_before_it_is_warm_leaves_the_old_one(device: Device) -> None:
     core, images = device.core, numbered_images(device.folder / "images", 9)
     source = {"uri": str(device.folder / "images"), "interval": "50ms"}
     core.deploy_well(device.deployment("old.zip", source))
@@ -136,16 +117,15 @@ def test_a_new_worker_that_is_killed_before_it_is_warm_fails_the_deployment_and_
     check_unbroken(core.seen(), device.labels, images)
 
 
-def test_a_burst_of_deployments_ends_with_the_last_one(make_device: MakeDevice) -> None:
+def a_burst_of_deployments_ends_with_the_last_one(device: Device) -> None:
     """They come faster than any can be applied; all but the last may be left at any point."""
-    device = make_device("burst")
     core, images = device.core, numbered_images(device.folder / "images", 9)
     source = {"uri": str(device.folder / "images"), "interval": "50ms"}
     core.deploy_well(device.deployment("old.zip", source))
     for round_ in range(4):
         for name in ("new.zip", "old.zip"):
             revision = core.send(device.deployment(name, source, top=1 + round_ % 2))
-            core.wait_for_state(revision, "received", "canary", "activating", "superseded")
+            core.wait(partial(core.reports, revision), "its first state")
     last = core.send(device.deployment("new.zip", source, top=3))
     assert core.outcome(last)["state"] == "healthy"
     core.wait_for_frames(3, model=device.digest("new.zip"))
@@ -155,9 +135,8 @@ def test_a_burst_of_deployments_ends_with_the_last_one(make_device: MakeDevice) 
     check_unbroken(core.seen(), device.labels, images)
 
 
-def test_only_settings_change(make_device: MakeDevice) -> None:
+def only_settings_change(device: Device) -> None:
     """Of the same model, under the same source: the next frame is the next one."""
-    device = make_device("settings")
     core, images = device.core, numbered_images(device.folder / "images", 9)
     source = {"uri": str(device.folder / "images"), "interval": "50ms"}
     core.deploy_well(device.deployment("old.zip", source))
@@ -172,3 +151,35 @@ def test_only_settings_change(make_device: MakeDevice) -> None:
     assert core.worker() == worker, "nothing of the pipeline has changed"
     core.stop()
     check_unbroken(core.seen(), device.labels, images)
+
+
+SWEEP = a_sweep_as_fast_as_it_goes
+STORIES: list[Story] = [
+    SWEEP,
+    a_source_that_loops,
+    a_burst_of_deployments_ends_with_the_last_one,
+    a_new_worker_that_is_killed_before_it_is_warm_leaves_the_old_one,
+    a_deployment_for_other_images_begins_with_their_first_one,
+    only_settings_change,
+]
+
+
+@pytest.fixture(scope="module")
+def lived(
+    tmp_path_factory: pytest.TempPathFactory, witnessed_broker: WitnessedBroker, request: pytest.FixtureRequest
+) -> Iterator[Lived]:
+    """Each with a device of its own."""
+
+    def live(story: Story) -> None:
+        folder = tmp_path_factory.mktemp("switch")
+        with witnessed_broker.core(folder, f"{folder.name}-{story.__name__[:20]}") as core:
+            core.start()
+            story(Device(core, slow_by(SLOW_ROUNDS) if story is SWEEP else color_model))
+
+    with lived_at_once(STORIES, live, request) as lived:
+        yield lived
+
+
+@pytest.mark.parametrize("story", STORIES, ids=name_of)
+def test_a_switch(lived: Lived, story: Story) -> None:
+    lived(story)
