@@ -13,7 +13,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make lint   ruff, mypy"
 	@echo "make bench  measure speed and memory (benchmarks/RESULTS.md)"
-	@echo "make soak   kills, power cuts and broken disks, for hours; needs root (docs/soak.md)"
+	@echo "make soak   kills, power cuts and broken disks, for half an hour; needs root (docs/soak.md)"
 	@echo "make conformance  compare networks and operators with MXNet (docs/mxnet.md)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt

@@ -9,7 +9,7 @@ from itertools import product
 from soak.account import Account, Broken, say
 from soak.kills import SETTLE_EVERY, Survival
 from soak.place import Place
-from soak.system_calls import FAILING, Point, injected, points_of
+from soak.system_calls import FAILING, TRACES, Point, calls_of, injected
 
 ERRORS = ("ENOSPC", "EIO")
 
@@ -18,8 +18,7 @@ def fail_at_calls(place: Place, chance: random.Random, most: int | None) -> Acco
     """Each call of each thread with each error, or ``most`` of these."""
     account = Account()
     survival = Survival(place, "faults")
-    survival.begin_anew()
-    points, _ = points_of(survival.device, survival.deploy)
+    points = calls_of(survival.device, survival.deploy, survival.begin_anew, TRACES if most is None else 1).points
     points = [point for point in points if point.call in FAILING and (point.call != "openat" or point.creates)]
     cases = list(product(points, ERRORS))
     if most is not None:

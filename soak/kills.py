@@ -15,8 +15,9 @@ from tests.fixtures.mli_process import MLI, environment
 from soak.account import Account, Broken, say
 from soak.device import Archive, Device
 from soak.place import Place
-from soak.system_calls import Point, injected, points_of, threads_of
+from soak.system_calls import TRACES, Point, calls_of, injected, threads_of
 
+NOT_REACHED = "not reached"
 SETTLE_EVERY = 10
 """So often a deployment is let through, and everything is looked at."""
 
@@ -105,16 +106,20 @@ def kill_at_calls(place: Place, chance: random.Random, most: int | None) -> Acco
     """At each call of each thread, or at ``most`` of them."""
     account = Account()
     survival = Survival(place, "calls")
-    survival.begin_anew()
-    points, born = points_of(survival.device, survival.deploy)
+    calls = calls_of(survival.device, survival.deploy, survival.begin_anew, TRACES if most is None else 1)
+    points = calls.points
     account.facts |= {"calls": len(points), "threads": len({point.thread for point in points})}
-    account.facts |= {"calls_of_born_threads": born.total(), "by_name": dict(Counter(item.call for item in points))}
+    account.facts |= {"by_name": dict(Counter(item.call for item in points))}
+    account.facts |= {"calls_sometimes": calls.sometimes, "calls_of_born_threads": calls.born}
     chosen = points if most is None else sorted(chance.sample(points, min(most, len(points))), key=points.index)
-    say(f"{len(points)} calls of a deployment, {born.total()} more of threads that are born in it")
+    say(f"{len(points)} calls of a deployment, {calls.sometimes} and {calls.born} more that have no certain number")
     for number, point in enumerate(chosen):
         try:
             with account.round(f"killed at {point}"):
-                account.outcomes[_killed_at(survival, point)] += 1
+                outcome = _killed_at(survival, point)
+                account.outcomes[outcome] += 1
+                if outcome == NOT_REACHED:
+                    account.facts.setdefault("not_reached", []).append(str(point))
                 if number % SETTLE_EVERY == SETTLE_EVERY - 1:
                     survival.settle()
                     say(f"{number + 1} of {len(chosen)}: {account.outcomes}")
@@ -137,7 +142,7 @@ def _killed_at(survival: Survival, point: Point) -> str:
         threading.Event().wait(0.0 if not device.is_alive() else 0.2)
     if device.is_alive():
         survival.now = new
-        return "not reached"
+        return NOT_REACHED
     found = survival.rise_again(new)
     survival.get_through(new, revision)
     return f"killed, {found} model"

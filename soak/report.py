@@ -8,9 +8,12 @@ from typing import Any
 from conformance.marked_page import write_between
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "soak.md"
+SHORT = 40
 FACTS = {
-    "calls": "calls of the core's threads in one deployment",
+    "calls": "calls of the core's threads that came in each of three deployments",
     "threads": "threads that make them",
+    "calls_sometimes": "more calls that came in some deployments: what a core does now and then",
+    "not_reached": "calls that did not come that time",
     "calls_of_born_threads": "more calls, of threads that are born in a deployment",
     "by_name": "by name",
     "predictions": "predictions, each once, in order, of the model that it names",
@@ -42,10 +45,11 @@ def text_of(found: dict[str, Any]) -> str:
     """One section as Markdown."""
     machine, facts = found["machine"], dict(found["facts"])
     short = "a short run, " if found["quick"] else ""
+    priority = ", with real-time priority (`chrt -r 1`)" if machine.get("real_time") else ""
     parts = [
         f"Measured {machine['date']}, seed {found['seed']}, {short}{found['rounds']} rounds in {found['seconds']:,} s"
         f" on {machine['cores']} cores of {machine['cpu']}, {machine['system']}, Linux {machine['kernel']}, "
-        f"Python {machine['python']}; load before: {machine['load']}. "
+        f"Python {machine['python']}; load before: {machine['load']}{priority}. "
         + ("**Nothing failed.**" if not found["failures"] else f"**{len(found['failures'])} rounds failed.**")
     ]
     if found["outcomes"]:
@@ -79,6 +83,8 @@ def _cell(value: Any) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {number:g}" for name, number in value.items())
+    if isinstance(value, list) and all(len(item) < SHORT for item in value):
+        return f"{len(value)} ({', '.join(value)})"
     if isinstance(value, list):
         return "".join(f"\n  - {item.splitlines()[0]}" for item in value)
     return f"{value:,}"

@@ -12,7 +12,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fixtures.brokers import wait_until
@@ -36,6 +36,7 @@ CALLS = (
 FAILING = ("write", "pwrite64", "fsync", "fdatasync", "rename", "openat", "mkdir")
 """What a full or broken disk lets fail."""
 ENDS_S = 20.0
+TRACES = 3
 _CALL = re.compile(r"^(\d+)\s+(\w+)\((.*)")
 _CREATES = "O_CREAT"
 
@@ -53,7 +54,7 @@ class Point:
     thread: int
     call: str
     number: int
-    creates: bool
+    creates: bool = field(compare=False)
 
     def __str__(self) -> str:
         return f"thread {self.thread}: {self.call} {self.number}"
@@ -64,14 +65,40 @@ def threads_of(device: Device) -> list[int]:
     return sorted(int(path.name) for path in Path(f"/proc/{device.core.pid}/task").iterdir())
 
 
-def points_of(device: Device, deploy: Callable[[], None]) -> tuple[list[Point], Counter[str]]:
-    """Every call that the core's threads make in ``deploy``; and those of threads that are born in it, by name."""
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The calls of a deployment.
+
+    Attributes:
+        points: those that came in each deployment that was traced.
+        sometimes: more calls that came in one of them: what is done four times a second, say.
+        born: calls of threads that are born in a deployment.
+    """
+
+    points: list[Point]
+    sometimes: int
+    born: int
+
+
+def calls_of(
+    device: Device, deploy: Callable[[], None], begin_anew: Callable[[], None], traces: int = TRACES
+) -> Calls:
+    """Every call that a core's threads make in ``deploy``: several times, each by one that was just started."""
+    found = []
+    for _ in range(traces):
+        begin_anew()
+        found.append(_trace(device, deploy))
+    certain = [point for point in found[0][0] if all(point in points for points, _ in found)]
+    return Calls(certain, max(len(points) for points, _ in found) - len(certain), max(born for _, born in found))
+
+
+def _trace(device: Device, deploy: Callable[[], None]) -> tuple[list[Point], int]:
     trace = device.folder / "trace"
     threads = threads_of(device)
     with traced(device, threads, ["-e", f"trace={','.join(CALLS)}"], trace, follow=True):
         deploy()
     numbers: Counter[tuple[int, str]] = Counter()
-    born: Counter[str] = Counter()
+    born = 0
     points = []
     for line in trace.read_text(errors="replace").splitlines():
         found = _CALL.match(line)
@@ -79,7 +106,7 @@ def points_of(device: Device, deploy: Callable[[], None]) -> tuple[list[Point], 
             continue
         thread, call = int(found[1]), found[2]
         if thread not in threads:
-            born[call] += 1
+            born += 1
             continue
         numbers[thread, call] += 1
         points.append(Point(threads.index(thread), call, numbers[thread, call], _CREATES in found[3]))

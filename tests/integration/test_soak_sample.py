@@ -39,7 +39,7 @@ def test_a_core_killed_at_any_call_of_a_deployment_is_whole(place: Place, chance
     account = kill_at_calls(place, chance, 3)
     check(account, 3)
     assert account.facts["calls"] > 100
-    assert sum(number for name, number in account.outcomes.items() if name.startswith("killed")) >= 2, account
+    assert sum(number for name, number in account.outcomes.items() if name.startswith("killed")) >= 1, account
 
 
 def test_a_core_killed_at_any_moment_is_whole(place: Place, chance: random.Random) -> None:
