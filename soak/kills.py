@@ -119,7 +119,7 @@ def kill_at_calls(place: Place, chance: random.Random, most: int | None) -> Acco
                 outcome = _killed_at(survival, point)
                 account.outcomes[outcome] += 1
                 if outcome == NOT_REACHED:
-                    account.facts.setdefault("not_reached", []).append(str(point))
+                    account.facts.setdefault("not_reached", Counter())[f"{point.call} of thread {point.thread}"] += 1
                 if number % SETTLE_EVERY == SETTLE_EVERY - 1:
                     survival.settle()
                     say(f"{number + 1} of {len(chosen)}: {account.outcomes}")

@@ -8,7 +8,6 @@ from typing import Any
 from conformance.marked_page import write_between
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "soak.md"
-SHORT = 40
 FACTS = {
     "calls": "calls of the core's threads that came in each of three deployments",
     "threads": "threads that make them",
@@ -83,8 +82,6 @@ def _cell(value: Any) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {number:g}" for name, number in value.items())
-    if isinstance(value, list) and all(len(item) < SHORT for item in value):
-        return f"{len(value)} ({', '.join(value)})"
     if isinstance(value, list):
         return "".join(f"\n  - {item.splitlines()[0]}" for item in value)
     return f"{value:,}"
