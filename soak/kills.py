@@ -229,8 +229,10 @@ def _start_and_kill(device: Device, after_s: float) -> None:
             stderr=stderr,
             start_new_session=True,
         )
-    _pause(after_s)
-    assert process.poll() is None, f"the core ended by itself: {process.returncode}"
-    process.kill()
-    process.wait()
-    device.note(process.pid)
+    try:
+        _pause(after_s)
+        assert process.poll() is None, f"the core ended by itself: {process.returncode}"
+    finally:
+        process.kill()
+        process.wait()
+        device.note(process.pid)
