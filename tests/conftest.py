@@ -5,6 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
+from mli.config import redaction
 from tests.fixtures.brokers import amqtt_broker, certificates, make_mosquitto, recording_broker
 from tests.fixtures.control_groups import no_control_groups_left
 from tests.fixtures.core_process import witnessed_broker
@@ -34,3 +35,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test hides in this process is an ordinary word in another."""
+    monkeypatch.setattr(redaction, "_REDACTOR", redaction.Redactor())

@@ -278,6 +278,7 @@ class DeploymentStore:
     def _write(self, path: Path, value: object) -> None:
         data = (json.dumps(to_json(value), indent=2) + "\n").encode()
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
             write_durably(path, data)
         except OSError as error:
             if _holds(path, data):

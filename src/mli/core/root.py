@@ -53,16 +53,21 @@ class Root:
 
 
 class RootLock:
-    """Holds a root for this process; the system lets go of it when the process ends, however it ends."""
+    """Holds a root for this process; the system lets go of it when the process ends, however it ends.
+
+    The lock is on the folder itself, which nobody can put another in the place of while it is used. A file in it only
+    says who holds it.
+    """
 
     def __init__(self, root: Root) -> None:
         self._root = root
+        self._holder = root.path / ".lock"
         self._descriptor = -1
 
     def __enter__(self) -> RootLock:
         try:
             self._root.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._descriptor = os.open(self._root.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(self._root.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise StopError(
                 f"the root folder cannot be used: {error.strerror}",
@@ -72,18 +77,21 @@ class RootLock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(self._descriptor, 20).decode(errors="replace").strip() or "another process"
             os.close(self._descriptor)
             raise StopError(
                 "another core works in this root folder",
                 where=str(self._root.path),
-                got=f"process {holder} holds it",
+                got=f"process {self._named()} holds it",
                 remedy="end that one, or choose another --root or --thing",
             ) from error
         with contextlib.suppress(OSError):  # a full disk: the lock holds, only its holder cannot be named
-            os.ftruncate(self._descriptor, 0)
-            os.write(self._descriptor, str(os.getpid()).encode())
+            self._holder.write_text(str(os.getpid()))
         return self
+
+    def _named(self) -> str:
+        with contextlib.suppress(OSError):
+            return self._holder.read_text(errors="replace")[:20].strip() or "another"
+        return "another"
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)

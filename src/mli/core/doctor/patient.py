@@ -105,7 +105,7 @@ def _status(root: Path) -> Mapping[str, Any] | None:
 def core_in(root: Path) -> int | None:
     """The process that holds a folder's lock, without touching the lock; 0 where it cannot be seen from here."""
     try:
-        found = (root / ".lock").stat()
+        found = root.stat()
         locks = Path("/proc/locks").read_text()
     except OSError:
         return None
