@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 SOURCES := src tests tools benchmarks conformance soak
 MXNET_VENV := .venv-mxnet
 ORACLE_PYTHON ?= $(PYTHON)
+# Most of them wait for other processes.
+TESTS_AT_A_TIME ?= 3
 
 .PHONY: help demo test lint format bench soak conformance packages constraints clean
 
@@ -28,7 +30,7 @@ demo: $(VENV)/.ready
 	@$(BIN)/mli demo $(ARGS) || [ $$? = 130 ]  # Ctrl-C is how one ends it
 
 test: $(VENV)/.ready packages
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TESTS_AT_A_TIME) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check $(SOURCES)
