@@ -24,6 +24,7 @@ from benchmarks.machine import machine_as_it_is
 
 from soak import report
 from soak.account import Account, say
+from soak.beside import crash_beside
 from soak.faults import fail_at_calls
 from soak.fleet import cost_of_pipelines, roll_out
 from soak.full_disk import fill_disk
@@ -67,6 +68,9 @@ SECTIONS = {
     "swaps": Section("200 swaps", lambda place, _, quick: swap_often(place, 10 if quick else 200)),
     "fleet": Section(
         "1,000 things", lambda place, _, quick: roll_out(place, 100 if quick else 1000, 2 if quick else 6)
+    ),
+    "beside": Section(
+        "One broken pipeline beside another", lambda place, _, quick: crash_beside(place, 4.0 if quick else 20.0)
     ),
     "pipelines": Section(
         "What one more pipeline costs", lambda place, _, quick: cost_of_pipelines(place, 5.0 if quick else 30.0)
