@@ -22,13 +22,13 @@ from tests.fixtures.color_model import SIZE
 from tests.fixtures.worker_lives import Life, Place, make_place, pair, trap_model
 
 from mli.config.settings import IsolationMode, LimitSettings
-from mli.core.isolation.bubblewrap import Variant, variants
+from mli.core.isolation.bubblewrap import Variant, container_arguments, variants
 from mli.core.isolation.environment import child_environment
 from mli.core.isolation.isolator import Isolator
 from mli.core.isolation.memory import MEBIBYTE
 from mli.core.isolation.process import LaunchedProcess
 from mli.core.isolation.trial import Containers, try_containers
-from mli.core.isolation.view import View, image_paths, worker_view
+from mli.core.isolation.view import ImagePaths, View, image_paths, worker_view
 
 
 @pytest.fixture
@@ -220,11 +220,44 @@ def test_what_a_source_needs(tmp_path: Path) -> None:
     (cameras / "three").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "x.png").touch()
     (cameras / "newest.png").symlink_to(cameras / "two" / "x.png")
-    assert image_paths(str(cameras)) == (cameras, tmp_path / "disk")
-    assert image_paths(f"{cameras}/one/x.png") == (cameras / "one",)  # a file may be replaced: its folder is seen
-    assert image_paths(f"{cameras}/newest.png") == (cameras, cameras / "two")
-    assert image_paths(f"{cameras}/*/x.png") == (cameras, cameras / "three", tmp_path / "disk")
-    assert image_paths(f"{tmp_path}/missing") == (tmp_path / "missing",)
+    (cameras / "far.png").symlink_to(tmp_path / "disk" / "x.png")
+    (cameras / "slash").symlink_to("/")
+    (cameras / "slash.png").symlink_to("/")
+    (cameras / "passwords.png").symlink_to("/etc/passwd")
+    assert image_paths(str(cameras)) == ImagePaths((cameras,), (tmp_path / "disk" / "x.png",))
+    assert image_paths(f"{cameras}/one/x.png") == ImagePaths((cameras / "one",))  # a file may be replaced
+    assert image_paths(f"{cameras}/newest.png") == ImagePaths((cameras,), (cameras / "two",))
+    glob = image_paths(f"{cameras}/*/x.png")
+    assert glob == ImagePaths((cameras,), (cameras / "three", tmp_path / "disk", tmp_path / "disk" / "x.png"))
+    assert image_paths(f"{tmp_path}/missing") == ImagePaths((tmp_path / "missing",))
+
+
+def test_a_link_shows_nothing_of_the_system_and_stops_no_worker(place: Place, isolator: Isolator) -> None:
+    """Whoever may put an image into the folder may put a link there."""
+    for name, target in {"slash": "/", "etc": "/etc", "run.png": "/run", "shadow.png": "/etc/shadow"}.items():
+        (place.images / name).symlink_to(target)
+    life = Life(place.settings("container"), place.model, isolator)
+    assert life.run().source_ended
+    assert [record.image_name for record in life.records if record.image_name] == ["a.png", "b.png", "c.png"]
+
+
+def test_a_link_does_not_lead_into_what_is_hidden(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    images = root / "images"
+    (root / "secrets").mkdir(parents=True)
+    images.mkdir()
+    elsewhere.mkdir()
+    (root / "secrets" / "pw").write_text("hush")
+    (elsewhere / "x.png").touch()
+    (images / "pw.png").symlink_to(root / "secrets" / "pw")
+    (images / "far.png").symlink_to(elsewhere / "x.png")
+    paths = image_paths(str(images))
+    assert paths.linked == (elsewhere / "x.png", root / "secrets" / "pw")
+    view = View(readable=paths.own, linked=paths.linked)
+    words = container_arguments((0, 8, 0), Variant(), view, (root,))
+    assert str(elsewhere / "x.png") in words
+    assert str(images) in words
+    assert str(root / "secrets" / "pw") not in words
 
 
 def test_a_source_that_needs_more_is_given_it(isolator: Isolator) -> None:

@@ -12,7 +12,7 @@ from tests.fixtures.worker_lives import Life, make_place
 
 from mli.core.isolation.isolator import Isolator
 from mli.core.isolation.trial import INSTALL, Containers, NoContainers, explain, try_containers
-from mli.errors import StopError
+from mli.errors import RetryError, StopError
 
 NONE = NoContainers("bubblewrap is not installed", None, INSTALL)
 TRY = """
@@ -124,5 +124,5 @@ def test_a_container_that_cannot_be_made_is_no_fault_of_the_model(tmp_path: Path
     found = try_containers()
     assert isinstance(found, Containers)
     broken = Containers("/usr/bin/false", found.version, found.variant)
-    with pytest.raises(StopError, match="a container could not be started"):
+    with pytest.raises(RetryError, match="a container could not be started"):
         Life(place.settings("container"), place.model, Isolator(containers=broken))

@@ -181,7 +181,7 @@ def ended_text(change: Change, width: int) -> str:
         lines += [f"  {one_line(name)}: pinned to sha256 {one_line(sha256)}" for name, sha256 in change.report.pinned]
     if change.error is not None:
         details = problem_json(change.error)
-        lines.append(f"  {one_line(details.pop('what') or '', 500)}")
+        lines += [f"  {one_line(line, 500)}" for line in (details.pop("what") or "").splitlines()]
         names = {"got": "found", "remedy": "to fix"}
         lines += [
             f"    {names.get(name, name) + ':':10}{one_line(text, 500)}" for name, text in details.items() if text

@@ -109,7 +109,7 @@ def _broker(value: dict[str, Any], config: AcceleratorConfig) -> None:
     if isinstance(port, int) and not isinstance(port, bool) and 1 <= port <= 65535:
         mqtt["port"] = port
     else:
-        config.problems.append((("mqtt", "port"), f"expected 443 or 8883, {_found(port)}"))
+        config.problems.append((("mqtt", "port"), f"expected a port, such as 443 or 8883, {_found(port)}"))
     if "keepAlive" in core:
         mqtt["keepalive"] = core["keepAlive"]
 

@@ -317,7 +317,10 @@ class Agent:
         path = Path(str(request["folder"])) / str(request["name"])
         wanted = self._loader.wanted_from_file(str(request["text"]).encode(), path, listener)
         if request.get("again"):
-            self._store.pardon(wanted.identity)
+            from mli.config.deployment import read_deployment
+
+            for identity in (wanted.identity, read_deployment(str(request["text"]).encode(), wanted.name).identity):
+                self._store.pardon(identity)  # as it is here, and as it came over the network
         self._deployer.apply(wanted)
         yield {"identity": wanted.identity, "revision": wanted.revision, "end": not request.get("wait")}
         told = 0

@@ -247,6 +247,8 @@ class PipelineSupervisor(threading.Thread):
             worker = WorkerProcess(Start(self.settings, self.model), self._take, self._isolator)
         except StopError as error:  # a container is asked for, and none can be had
             return Death(error=error, permanent=True)
+        except RetryError as error:  # this one could not be made: no word on the deployment
+            return Death(error=error)
         self._status = replace(
             self._status,
             isolation=worker.isolation.kind,

@@ -235,7 +235,8 @@ class Line:
             "The MQTT broker cannot be reached.",
             where=self._address(),
             got=got,
-            remedy="Check the address and the port, and that the broker runs.",
+            remedy="Check the address and the port, and that the broker runs. One that hangs up may want a "
+            "client certificate with its key, or TLS (mqtts://).",
         )
         error.__cause__ = cause
         return error

@@ -182,7 +182,7 @@ def test_all_errors_of_a_config_json_come_at_once(root: Path) -> None:
         f"{name}: coreThing.thingArn: expected arn:aws:iot:REGION:ACCOUNT:thing/NAME, found '[THING_ARN_HERE]'",
         f"{name}: coreThing.iotHost: expected the endpoint, PREFIX-ats.iot.REGION.amazonaws.com, "
         "found '[HOST_PREFIX].iot.x'",
-        f"{name}: coreThing.iotMqttPort: expected 443 or 8883, found '443'",
+        f"{name}: coreThing.iotMqttPort: expected a port, such as 443 or 8883, found '443'",
         f"{name}: crypto.caPath: expected a file:// URI of a PEM file, found nothing",
         f"{name}: crypto.principals.IoTCertificate.certificatePath: expected a file:// URI of a PEM file, found 3",
         f"{name}: crypto.principals.IoTCertificate.privateKeyPath: keys in a hardware module (pkcs11:) cannot be "

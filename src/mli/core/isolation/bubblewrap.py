@@ -78,7 +78,8 @@ def container_arguments(
     spaces += ["--hostname", HOSTNAME] if variant.hostname else []
     places = _Places(sizes=version >= _SIZES_SINCE)
     _add_system(places, variant, view)
-    for path in (*runtime_paths(), *view.readable):
+    linked = [path for path in view.linked if not _lies_in(path, hidden)]
+    for path in (*runtime_paths(), *view.readable, *linked):
         places.bind("--ro-bind-try", path)
     for path in view.writable:
         places.bind("--bind", path)
@@ -94,6 +95,11 @@ def container_arguments(
         "--chdir",
         "/",
     ]
+
+
+def _lies_in(path: Path, hidden: tuple[Path, ...]) -> bool:
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(place)) for place in hidden)
 
 
 def _add_system(places: _Places, variant: Variant, view: View) -> None:

@@ -126,7 +126,7 @@ class Isolator:
             new_session: without a container, not of this terminal; in one it never is.
 
         Raises:
-            StopError: it could not be started.
+            RetryError: it could not be started.
         """
         container = None
         if isolation.how is not None:

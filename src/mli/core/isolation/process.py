@@ -19,7 +19,7 @@ from typing import IO
 import psutil
 
 from mli.core.isolation.memory import MemoryGroup, OutOfMemory
-from mli.errors import StopError
+from mli.errors import RetryError, StopError
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ def _inside(child: subprocess.Popen[bytes], group: MemoryGroup, information: int
             return LaunchedProcess(child, group, first, pid)
     LaunchedProcess(child, group, first, child.pid).close()
     said = _last_words(child)
-    raise StopError(
+    raise RetryError(
         "a container could not be started",
         got=said[-1] if said else "bubblewrap ended without a word",
         remedy="see what bubblewrap said; `isolation: none` for the pipeline runs it without a container",

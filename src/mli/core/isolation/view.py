@@ -29,6 +29,9 @@ NETWORK_FILES = (
     "/etc/pki",
     "/etc/ca-certificates",
 )
+SYSTEM_PLACES = ("/usr", "/etc", "/run", "/proc", "/dev", "/sys", "/boot", "/var/run")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+"""As the source has them; it cannot be asked without the libraries of the work."""
 LINKS_FOLLOWED = 1000
 """Links to images elsewhere, of one source."""
 
@@ -39,12 +42,14 @@ class View:
 
     Attributes:
         readable: files and folders, at the paths where the process looks for them; one that is missing is left out.
+        linked: the same, found by way of links: left out where they lie in what is hidden.
         writable: folders that it may change.
         devices: device files, ``/dev/video0``.
         network: whether it has one.
     """
 
     readable: tuple[Path, ...] = ()
+    linked: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
     devices: tuple[str, ...] = ()
     network: bool = False
@@ -55,8 +60,10 @@ def worker_view(settings: PipelineSettings, model: ModelSpec) -> View:
     folders = [Path(model.directory)]
     if model.compiled_file is not None:
         folders.append(Path(model.compiled_file).parent)
-    images = image_paths(settings.source.uri) if settings.source.kind == "images" else ()
-    return View(readable=(*folders, *images))
+    if settings.source.kind != "images":
+        return View(readable=tuple(folders))
+    images = image_paths(settings.source.uri)
+    return View(readable=(*folders, *images.own), linked=images.linked)
 
 
 @cache
@@ -87,39 +94,65 @@ def package_paths(package: str) -> set[Path]:
     return {Path(spec.origin).absolute()} if spec.origin and spec.has_location else set()
 
 
-def image_paths(uri: str) -> tuple[Path, ...]:
-    """What a source of images reads: the folder of its images, and images elsewhere that links in it lead to.
+@dataclass(frozen=True, slots=True)
+class ImagePaths:
+    """What a source of images reads.
+
+    Attributes:
+        own: the folder that its deployment names.
+        linked: images, and folders of a glob, elsewhere, to which links lead. Whoever may put an image there may put
+            a link there: nothing of the system's, or of the core's own, is seen by way of one.
+    """
+
+    own: tuple[Path, ...]
+    linked: tuple[Path, ...] = ()
+
+
+def image_paths(uri: str) -> ImagePaths:
+    """What a source reads: the folder of its images, and images elsewhere that links in it lead to.
 
     Args:
         uri: folder, glob or file.
     """
     path = Path(os.path.abspath(uri))  # noqa: PTH100 - pathlib would keep `..`
     if path.is_dir():
-        return (path, *_link_targets(path))
+        return ImagePaths((path,), _harmless(_linked_images(path)))
     if path.exists() or path.is_symlink():
         # The folder and not the file: a file may be replaced by another of its name.
         targets = {target.parent for target in _hops(path)}
-        return tuple(sorted({path.parent, *targets}))
+        return ImagePaths((path.parent,), _harmless(targets - {path.parent}))
     fixed = Path(*path.parts[: next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), None)])
     folders = {fixed, *(Path(found).parent for found in glob.iglob(uri, recursive=True))}
     links = {folder for folder in folders if folder != fixed and folder.is_symlink()}
     targets = {hop for link in links for hop in _hops(link)}
-    return tuple(sorted({fixed, *targets, *(target for folder in folders for target in _link_targets(folder))}))
+    targets |= {target for folder in folders for target in _linked_images(folder)}
+    return ImagePaths((fixed,), _harmless(targets - {fixed}))
 
 
-def _link_targets(folder: Path) -> set[Path]:
-    """Where links in a folder lead, outside of it."""
+def _linked_images(folder: Path) -> set[Path]:
+    """Where links lead, out of a folder, that a source would read as images."""
     targets: set[Path] = set()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_symlink():
+                if entry.is_symlink() and entry.name.lower().endswith(IMAGES) and entry.is_file():
                     targets |= {hop for hop in _hops(Path(entry.path)) if not hop.is_relative_to(folder)}
                 if len(targets) >= LINKS_FOLLOWED:
                     break
     except OSError:
         pass  # the source says it better
     return targets
+
+
+def _harmless(targets: Iterable[Path]) -> tuple[Path, ...]:
+    """Those through which nothing of the system is seen that is not seen anyway."""
+    return tuple(sorted(target for target in targets if not _is_system(Path(os.path.realpath(target)))))
+
+
+def _is_system(path: Path) -> bool:
+    """Whether a path is a part of the system or of the runtime, or a folder above one."""
+    places = (*map(Path, (*SYSTEM_FOLDERS, *SYSTEM_PLACES)), *runtime_paths())
+    return any(path.is_relative_to(place) or place.is_relative_to(path) for place in places)
 
 
 def _hops(path: Path) -> set[Path]:

@@ -71,7 +71,7 @@ def _context(ca_path: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_path)
     except (OSError, ValueError) as error:
-        raise _unusable(ca_path or "the system's trust store", "store.ca_path", error) from error
+        raise _unusable(ca_path or "the system's trust store", "store.ca", error) from error
 
 
 def _iot_context(tls: TlsSettings | None) -> ssl.SSLContext:
@@ -88,7 +88,7 @@ def _iot_context(tls: TlsSettings | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cafile=tls.ca_path)
         except (OSError, ValueError) as error:
-            raise _unusable(tls.ca_path, "mqtt.tls.ca_path", error) from error
+            raise _unusable(tls.ca_path, "mqtt.tls.ca", error) from error
     try:
         context.load_cert_chain(tls.certificate_path, tls.private_key_path)
     except (OSError, ValueError) as error:

@@ -93,7 +93,7 @@ def _untrusted(error: ssl.SSLCertVerificationError, where: str) -> MliError:
     """A certificate that is not valid yet is a matter of the clock, which may be set in a minute."""
     early = error.verify_code == _NOT_YET_VALID
     kind = RetryError if early else StopError
-    remedy = "name the file with the certificate of its authority in store.ca_path"
+    remedy = "name the file with the certificate of its authority in `store: {ca: …}` of device.yaml"
     if error.verify_code in (_NOT_YET_VALID, _EXPIRED):
         remedy = "set the device's clock (NTP); if it is right, the server needs a new certificate"
     elif "ostname mismatch" in error.verify_message or "IP address mismatch" in error.verify_message:
