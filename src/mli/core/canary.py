@@ -67,7 +67,7 @@ def _limits(planned: Planned) -> SandboxLimits:
         memory_bytes=limits.memory_bytes,
         time_s=limits.start_timeout_s + min(frames, 4) * limits.frame_timeout_s,
         memory_remedy=(
-            f"set `limits: {{{{memory: {{need}}MB}}}}` for {planned.settings.name}, or more: it was ended while it grew; "
+            f"set `limits: {{{{memory: {{need}}MB}}}}` for {planned.settings.name}, or more (it still grew), "
             "or take a smaller model"
         ),
         time_remedy="raise limits.start_timeout and limits.frame_timeout of the pipeline, or take a smaller model",
