@@ -12,7 +12,6 @@ from typing import Literal, Protocol
 
 from mli.config.settings import PipelineSettings
 from mli.core.isolation.isolator import Isolator
-from mli.core.isolation.process import LaunchError
 from mli.core.restart import LONGEST_DELAY_S, RestartPolicy
 from mli.core.wire import Ack, Go, Ready, Start, Stop, Warm
 from mli.core.worker_process import Death, WorkerProcess
@@ -246,8 +245,6 @@ class PipelineSupervisor(threading.Thread):
         self._set("starting")
         try:
             worker = WorkerProcess(Start(self.settings, self.model), self._take, self._isolator)
-        except LaunchError as error:  # containers do work here: a crash like others, and no proof against the model
-            return Death(error=error)
         except StopError as error:  # a container is asked for, and none can be had
             return Death(error=error, permanent=True)
         except RetryError as error:  # this one could not be made: no word on the deployment

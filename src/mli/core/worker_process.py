@@ -70,7 +70,6 @@ class WorkerProcess:
         memory_control: what holds its memory.
 
     Raises:
-        LaunchError: while starting: it did not come up this once.
         StopError: while starting: the pipeline, or this device, wants a container, and none can be had.
     """
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mli.core.isolation.view import NETWORK_FILES, STORES, SYSTEM_FILES, SYSTEM_FOLDERS, View, runtime_paths
-
-log = logging.getLogger(__name__)
+from mli.core.isolation.view import NETWORK_FILES, SYSTEM_FILES, SYSTEM_FOLDERS, View, runtime_paths
 
 HOSTNAME = "mli-worker"
 TEMPORARY = "/tmp"
@@ -18,10 +14,6 @@ TEMPORARY_BYTES = 16 * 1024 * 1024
 """Of the container's /tmp, which is memory that no watchdog sees."""
 PARENT_PID = 1
 """What a contained process has for a parent: bubblewrap's own first process in there."""
-_NOT_BY_LINK = tuple(
-    map(Path, (*SYSTEM_FOLDERS, *STORES, "/usr", "/etc", "/run", "/var/run", "/proc", "/dev", "/sys", "/boot"))
-)
-"""No link in a folder of images makes any of it seen, or anything in it."""
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _PROC_FILES = ("cpuinfo", "meminfo", "stat", "loadavg", "uptime", "version", "filesystems")
 _CPU_FOLDERS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
@@ -77,7 +69,7 @@ def container_arguments(
 
     Args:
         hidden: files and folders that nobody in a container sees, even where they lie in a folder that is seen;
-            what is named in ``view`` (and is no link's target) and lies deeper is seen.
+            what is named in ``view`` and lies deeper is seen.
     """
     spaces = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     spaces += [] if view.network else ["--unshare-net"]
@@ -108,51 +100,6 @@ def container_arguments(
 def _lies_in(path: Path, hidden: tuple[Path, ...]) -> bool:
     real = Path(os.path.realpath(path))
     return any(real.is_relative_to(os.path.realpath(place)) for place in hidden)
-
-
-def _source(view: View, hidden: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The source's folder, unless a link makes it something in what is hidden that its name does not say."""
-    if view.source is None:
-        return ()
-    if all(_is_honest(view.source, path) for path in hidden):
-        return (view.source,)
-    log.warning("%s is a link into what no worker may see: it is not shown", view.source)
-    return ()
-
-
-def _is_honest(path: Path, hidden: Path) -> bool:
-    """Whether a path lies outside of what is hidden, or just where its name says."""
-    real, real_hidden = _real(path), _real(hidden)
-    if not real.is_relative_to(real_hidden):
-        return True
-    base = next((base for base in (hidden, real_hidden) if path.is_relative_to(base)), None)
-    return base is not None and real == real_hidden / path.relative_to(base)
-
-
-def _linked(view: View, hidden: tuple[Path, ...]) -> list[Path]:
-    """Targets of links that may be seen; what is left out is an image that cannot be read, no end of the worker."""
-    own = [*runtime_paths(), *view.readable, *view.writable, *([view.source] if view.source else [])]
-    closed = {*_NOT_BY_LINK, *own, *map(_real, own)}
-    secret = {*hidden, *map(_real, hidden)}
-    around = {*closed, Path(TEMPORARY)}
-    shown: list[Path] = []
-    for path in sorted(view.linked):  # a folder before what lies in it
-        names = (path, _real(path))
-        # In another place there may be a link on the way, and bubblewrap cannot mount beyond it.
-        inside = any(_lies_in(name, {*closed, *secret}) for name in names) or _lies_in(path, shown)
-        if inside or any(other.is_relative_to(name) for name in names for other in around):
-            log.debug("where a link leads is not shown: %s", path)
-        else:
-            shown.append(path)
-    return shown
-
-
-def _lies_in(path: Path, folders: Iterable[Path]) -> bool:
-    return any(path.is_relative_to(folder) for folder in folders)
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
 
 
 def _add_system(places: _Places, variant: Variant, view: View) -> None:
@@ -207,9 +154,9 @@ class _Places:
 
     def hide(self, path: Path) -> None:
         """Cover a path wherever a folder that is seen leads to it, by whatever name."""
-        real = _real(path)
+        real = Path(os.path.realpath(path))
         for seen in list(self._bound):
-            seen_real = _real(seen)
+            seen_real = Path(os.path.realpath(seen))
             if real.is_relative_to(seen_real):
                 cover = seen / real.relative_to(seen_real)
                 if real.is_dir():

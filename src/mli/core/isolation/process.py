@@ -28,10 +28,6 @@ GONE_WAIT_S = 10.0
 _LOOK_S = 0.001
 
 
-class LaunchError(StopError):
-    """A process that did not come up this once; another try may."""
-
-
 @dataclass(frozen=True, slots=True)
 class Container:
     """A program that makes a container, and its arguments before ``-- COMMAND``."""
@@ -178,7 +174,7 @@ def start(
         container: to start it in; None for none.
 
     Raises:
-        LaunchError: there is no child.
+        StopError: there is no child.
     """
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         information = -1
@@ -204,7 +200,7 @@ def start(
             )
         except OSError as error:
             group.remove()
-            raise LaunchError("a process cannot be started", where=command[0], got=error.strerror) from error
+            raise StopError("a process cannot be started", where=command[0], got=error.strerror) from error
         theirs.close()
         if container is None:
             return LaunchedProcess(child, group, None, child.pid)

@@ -32,8 +32,6 @@ NETWORK_FILES = (
 SYSTEM_PLACES = ("/usr", "/etc", "/run", "/proc", "/dev", "/sys", "/boot", "/var/run")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """As the source has them; it cannot be asked without the libraries of the work."""
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-"""As in the source of images, which is not imported here: it would load OpenCV into the core."""
 LINKS_FOLLOWED = 1000
 """Links to images elsewhere, of one source."""
 
@@ -44,9 +42,6 @@ class View:
 
     Attributes:
         readable: files and folders, at the paths where the process looks for them; one that is missing is left out.
-        source: the folder that the deployment itself names; seen unless it is a link into what is hidden.
-        linked: where links in that folder lead, which whoever may write there has made: never seen where they lead
-            into what is hidden, into the system, or to a folder around something else that is seen.
         linked: the same, found by way of links: left out where they lie in what is hidden.
         writable: folders that it may change.
         devices: device files, ``/dev/video0``.
@@ -113,61 +108,51 @@ class ImagePaths:
     linked: tuple[Path, ...] = ()
 
 
-def image_paths(uri: str) -> tuple[Path, tuple[Path, ...]]:
-    """What a source of images reads: the folder that it names, and images elsewhere that links in it lead to.
+def image_paths(uri: str) -> ImagePaths:
+    """What a source reads: the folder of its images, and images elsewhere that links in it lead to.
 
     Args:
         uri: folder, glob or file.
     """
     path = Path(os.path.abspath(uri))  # noqa: PTH100 - pathlib would keep `..`
     if path.is_dir():
-        return path, _sorted_outside(path, _file_targets(_links_in(path)))
+        return ImagePaths((path,), _harmless(_linked_images(path)))
     if path.exists() or path.is_symlink():
         # The folder and not the file: a file may be replaced by another of its name.
-        return path.parent, _sorted_outside(path.parent, (hop.parent for hop in _file_targets([path])))
+        targets = {target.parent for target in _hops(path)}
+        return ImagePaths((path.parent,), _harmless(targets - {path.parent}))
     fixed = Path(*path.parts[: next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), None)])
-    found = [Path(name) for name in glob.iglob(str(path), recursive=True) if _is_image_name(name)]
-    folders = {folder for image in found for folder in image.parents if folder.is_relative_to(fixed)}
-    links = (folder for folder in folders - {fixed} if folder.is_symlink())
-    through = {hop for link in links for hop in _hops(link) if hop.is_dir()}
-    images = _file_targets(image for image in found if image.is_symlink())
-    return fixed, _sorted_outside(fixed, through | images)
+    folders = {fixed, *(Path(found).parent for found in glob.iglob(uri, recursive=True))}
+    links = {folder for folder in folders if folder != fixed and folder.is_symlink()}
+    targets = {hop for link in links for hop in _hops(link)}
+    targets |= {target for folder in folders for target in _linked_images(folder)}
+    return ImagePaths((fixed,), _harmless(targets - {fixed}))
 
 
-def _links_in(folder: Path) -> Iterable[Path]:
-    """The links in a folder that its source would read: it takes no other names, and no hidden files."""
+def _linked_images(folder: Path) -> set[Path]:
+    """Where links lead, out of a folder, that a source would read as images."""
+    targets: set[Path] = set()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_symlink() and not entry.name.startswith(".") and _is_image_name(entry.name):
-                    yield Path(entry.path)
+                if entry.is_symlink() and entry.name.lower().endswith(IMAGES) and entry.is_file():
+                    targets |= {hop for hop in _hops(Path(entry.path)) if not hop.is_relative_to(folder)}
+                if len(targets) >= LINKS_FOLLOWED:
+                    break
     except OSError:
         pass  # the source says it better
-
-
-def _is_image_name(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
-
-
-def _file_targets(links: Iterable[Path]) -> set[Path]:
-    """Where links lead through to regular files; a source reads nothing else, so nothing else is worth seeing."""
-    targets: set[Path] = set()
-    for link in links:
-        targets |= {hop for hop in _hops(link) if _is_file(hop)} if _is_file(link) else set()
-        if len(targets) >= LINKS_FOLLOWED:
-            break
     return targets
 
 
-def _sorted_outside(folder: Path, paths: Iterable[Path]) -> tuple[Path, ...]:
-    return tuple(sorted({path for path in paths if not path.is_relative_to(folder)}))
+def _harmless(targets: Iterable[Path]) -> tuple[Path, ...]:
+    """Those through which nothing of the system is seen that is not seen anyway."""
+    return tuple(sorted(target for target in targets if not _is_system(Path(os.path.realpath(target)))))
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # what may not be looked at
-        return False
+def _is_system(path: Path) -> bool:
+    """Whether a path is a part of the system or of the runtime, or a folder above one."""
+    places = (*map(Path, (*SYSTEM_FOLDERS, *SYSTEM_PLACES)), *runtime_paths())
+    return any(path.is_relative_to(place) or place.is_relative_to(path) for place in places)
 
 
 def _hops(path: Path) -> set[Path]:
@@ -176,10 +161,9 @@ def _hops(path: Path) -> set[Path]:
     path = path.absolute()
     while path not in hops:
         hops.add(path)
-        try:
-            path = Path(os.path.normpath(path.parent / path.readlink()))
-        except OSError:  # no link; or one that was just taken away
+        if not path.is_symlink():
             break
+        path = Path(os.path.normpath(path.parent / path.readlink()))
     return hops
 
 
