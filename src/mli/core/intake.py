@@ -20,6 +20,8 @@ from mli.errors import MliError, RefusedError, UsageError
 
 log = logging.getLogger(__name__)
 
+LONGEST_STEP = 5 * 10**13
+"""A date with its time to the second (20261231235959) is one step; all revisions are twenty."""
 WAITING = 16
 """Messages that may wait; the newest counts, so that older ones may go."""
 
@@ -144,6 +146,7 @@ class Intake:
             if not retained:  # sent again: whoever sent it waits for an answer
                 self._reporter.tell("cancelled", revision=revision, identity=None)
             return
+        _check_step(revision, highest.revision)
         self._store.raise_to(Highest(revision, None, "cancelled"))
         log.info("revision %d cancels what is under way", revision)
         if not self._deployer.cancel(revision):
@@ -175,6 +178,7 @@ class Intake:
         """Whether a message wants something that is not done yet."""
         highest = self._store.highest()
         if revision > highest.revision:
+            _check_step(revision, highest.revision)
             return True
         if revision < highest.revision or identity != highest.identity:
             raise _too_low(revision, highest.revision)
@@ -193,6 +197,17 @@ def _is_done(highest: Highest, retained: bool) -> bool:
 
 def _digest(message: bytes) -> str:
     return hashlib.sha256(message).hexdigest()
+
+
+def _check_step(revision: int, highest: int) -> None:
+    """One message must not use up all revisions that there are."""
+    if revision - max(highest, 0) > LONGEST_STEP:
+        raise RefusedError(
+            "the deployment's revision is too far above the last one",
+            expected=f"at most {max(highest, 0) + LONGEST_STEP}",
+            got=f"revision {revision}",
+            remedy=f"send it with --revision {highest + 1}",
+        )
 
 
 def _too_low(revision: int, highest: int) -> RefusedError:

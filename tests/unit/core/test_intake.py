@@ -14,7 +14,7 @@ from tests.fixtures.brokers import wait_until
 from mli.config.settings import AllowSettings, DeviceSettings, TrustAnchor
 from mli.core.deployment_store import DeploymentStore, Highest
 from mli.core.envelope import key_id_of, seal, seal_cancel
-from mli.core.intake import WAITING, Intake
+from mli.core.intake import LONGEST_STEP, WAITING, Intake
 from mli.core.status import DeploymentState, DeploymentStatus, Problem
 from mli.core.wanted import Reporter, Wanted
 
@@ -120,6 +120,16 @@ def test_an_older_one_is_refused(rig: Rig, revision: int) -> None:
     assert (error.expected, error.got) == ("a revision above 3", f"revision {revision}")
     assert rig.told[-1].revision == revision
     assert rig.revisions() == [3]
+
+
+def test_one_message_cannot_use_up_all_revisions(rig: Rig) -> None:
+    rig.take(deployment(3))
+    assert rig.take(deployment(3 + LONGEST_STEP + 1)) == "refused"
+    error = rig.told[-1].error
+    assert error is not None
+    assert error.remedy == "send it with --revision 4"
+    assert rig.store.highest().revision == 3
+    assert rig.take(deployment(20261125164959)) is None
 
 
 def test_another_one_under_the_same_revision_is_refused(rig: Rig) -> None:

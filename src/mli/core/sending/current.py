@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from mli.config.settings import TrustAnchor
 from mli.core.envelope import Opened, open_message
 from mli.core.sending.device_report import DeploymentReport, Presence, read_deployment_report, read_presence
 from mli.core.sending.session import Session
@@ -16,6 +17,8 @@ from mli.errors import MliError, RefusedError
 
 BATCH = 100
 """Things that are asked for at a time: brokers drop what waits for a client beyond a limit (mosquitto: 1,000)."""
+BELIEVED = 5 * 10**13
+"""No counting, and no date, comes to such a revision."""
 QUIET_S = 1.0
 """MQTT does not say when all retained messages came: after so long without one, there is none."""
 _BATCH_QUIET_S = 0.1
@@ -28,23 +31,38 @@ class Current:
     Attributes:
         wanted: the retained deployment, its signature not checked; None where there is none that can be read.
         message: its bytes; empty where there is none.
+        is_proved: the deployment is signed by the key that signs the next one.
         report: how the newest deployment went.
         refused: why a topic of it may not be read.
     """
 
     wanted: Opened | None = None
     message: bytes = b""
+    is_proved: bool = False
     report: DeploymentReport | None = None
     presence: Presence | None = None
     refused: MliError | None = None
 
     @property
     def highest(self) -> int | None:
-        """The highest revision that is known of; the next one must be above."""
-        revisions = [self.wanted.revision if self.wanted else None]
-        if self.report is not None:
-            revisions += [self.report.revision, self.report.serving]
+        """The highest revision that is known of; the next one must be above.
+
+        What nobody has signed, a report among it, is believed only up to where counting or a date may have come.
+        """
+        told = [] if self.report is None else [self.report.revision, self.report.serving]
+        told.append(self.wanted.revision if self.wanted else None)
+        revisions = [revision for revision in told if revision is not None and revision <= BELIEVED]
+        if self.is_proved and self.wanted is not None:
+            revisions.append(self.wanted.revision or 0)
         return max((revision for revision in revisions if revision is not None), default=None)
+
+    def looked_at(self, thing: str, anchor: TrustAnchor) -> Current:
+        """The same, knowing whether the holder of this key signed it; else anybody could have put it there."""
+        try:
+            open_message(self.message, thing=thing, trust=(anchor,), now=0.0)
+        except RefusedError:
+            return self
+        return replace(self, is_proved=self.wanted is not None)
 
     @property
     def signed_by(self) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mli.config.settings import TrustAnchor
 from mli.core.envelope import MAX_MESSAGE_BYTES, key_id_of, seal, seal_cancel
 from mli.core.sending.current import Current
 from mli.core.sending.revision_text import with_revision
@@ -74,6 +75,9 @@ def choose_revision(order: Order, current: Mapping[str, Current]) -> int:
     Raises:
         UsageError: a thing would refuse what was asked for, or nothing was asked for and a thing cannot be read.
     """
+    if order.key is not None:  # else whoever may publish could use up the revisions of things that trust a key
+        anchor = _anchor(order.key)
+        current = {thing: found.looked_at(thing, anchor) for thing, found in current.items()}
     highest = {thing: found.highest for thing, found in current.items()}
     top = max((revision for revision in highest.values() if revision is not None), default=0)
     if order.revision is None:
@@ -87,7 +91,10 @@ def choose_revision(order: Order, current: Mapping[str, Current]) -> int:
     refusing = [
         f"{thing} is at revision {revision}"
         for thing, revision in highest.items()
-        if revision is not None and revision >= order.revision and not there[thing]
+        if revision is not None
+        and revision >= order.revision
+        and not there[thing]
+        and _is_sure(order, current[thing])
     ]
     if refusing:
         more = [f"and {len(refusing) - _SHOWN} more"] if len(refusing) > _SHOWN else []
@@ -100,6 +107,16 @@ def choose_revision(order: Order, current: Mapping[str, Current]) -> int:
             remedy=f"{leave}, and mli deploy counts by itself",
         )
     return order.revision
+
+
+def _is_sure(order: Order, found: Current) -> bool:
+    """Whether a thing has really come to its revision; unsigned words are not taken against who asks for a lower one."""
+    return order.key is None or found.is_proved or found.wanted is None
+
+
+def _anchor(key: Ed25519PrivateKey) -> TrustAnchor:
+    public = key.public_key()
+    return TrustAnchor(key_id_of(public), public.public_bytes_raw().hex())
 
 
 def _are_there(order: Order, revision: int, current: Mapping[str, Current]) -> dict[str, bool]:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mli.config.deployment import read_deployment
 from mli.config.settings import TrustAnchor
-from mli.core.envelope import key_id_of, open_message, seal, seal_cancel
+from mli.core.envelope import MAX_REVISION, key_id_of, open_message, seal, seal_cancel
 from mli.core.sending.checked_file import CheckedFile, check_file
 from mli.core.sending.current import Current, Reader
 from mli.core.sending.device_report import read_deployment_report, read_presence
@@ -117,6 +117,17 @@ def test_the_same_command_does_nothing_twice() -> None:
     assert choose_revision(cancel, {"a": current(sent["a"])}) == 7
     assert choose_revision(cancel, {"a": current(cancel.messages(["a"], 7)["a"])}) == 7
     assert choose_revision(order(), {"a": current(cancel.messages(["a"], 7)["a"])}) == 8
+
+
+def test_who_has_no_key_cannot_use_up_the_revisions_of_who_has_one() -> None:
+    """Anybody who may publish can put an unsigned message, or a report, there."""
+    forged = order().messages(["a"], MAX_REVISION - 1)["a"]
+    assert choose_revision(order(key=KEY), {"a": current(forged)}) == 1
+    assert choose_revision(order(key=KEY, revision=700), {"a": current(forged)}) == 700
+    mine = order(key=KEY).messages(["a"], 41)["a"]
+    assert choose_revision(order(key=KEY, text=TEXT + "top: 2\n"), {"a": current(mine)}) == 42
+    with pytest.raises(UsageError, match="Revisions only rise"):
+        choose_revision(order(key=KEY, revision=40), {"a": current(mine)})
 
 
 def test_without_the_right_to_read_the_revision_must_be_given() -> None:
