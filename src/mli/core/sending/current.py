@@ -50,11 +50,11 @@ class Current:
         What nobody has signed, a report among it, is believed only up to where counting or a date may have come.
         """
         told = [] if self.report is None else [self.report.revision, self.report.serving]
-        told.append(self.wanted.revision if self.wanted else None)
-        revisions = [revision for revision in told if revision is not None and revision <= BELIEVED]
-        if self.is_proved and self.wanted is not None:
-            revisions.append(self.wanted.revision or 0)
-        return max((revision for revision in revisions if revision is not None), default=None)
+        wanted = None if self.wanted is None else self.wanted.revision
+        known = [revision for revision in (*told, wanted) if revision is not None and revision <= BELIEVED]
+        if self.is_proved and wanted is not None:
+            known.append(wanted)
+        return max(known, default=None)
 
     def looked_at(self, thing: str, anchor: TrustAnchor) -> Current:
         """The same, knowing whether the holder of this key signed it; else anybody could have put it there."""

@@ -110,7 +110,7 @@ def choose_revision(order: Order, current: Mapping[str, Current]) -> int:
 
 
 def _is_sure(order: Order, found: Current) -> bool:
-    """Whether a thing has really come to its revision; unsigned words are not taken against who asks for a lower one."""
+    """Whether a thing has really come to its revision; what nobody signed does not stop who has the key."""
     return order.key is None or found.is_proved or found.wanted is None
 
 
