@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ def image_paths(uri: str) -> ImagePaths:
     links = {folder for folder in folders if folder != fixed and folder.is_symlink()}
     targets = {hop for link in links for hop in _hops(link)}
     targets |= {target for folder in folders for target in _linked_images(folder)}
-    return ImagePaths((fixed,), _harmless(targets - {fixed}))
+    # What lies in the source's own folder is seen with it; nothing can be bound over a link in there.
+    return ImagePaths((fixed,), _harmless(target for target in targets if not target.is_relative_to(fixed)))
 
 
 def _linked_images(folder: Path) -> set[Path]:
@@ -135,13 +137,21 @@ def _linked_images(folder: Path) -> set[Path]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_symlink() and entry.name.lower().endswith(IMAGES) and entry.is_file():
+                if entry.is_symlink() and entry.name.lower().endswith(IMAGES) and _is_file(entry.path):
                     targets |= {hop for hop in _hops(Path(entry.path)) if not hop.is_relative_to(folder)}
                 if len(targets) >= LINKS_FOLLOWED:
                     break
     except OSError:
         pass  # the source says it better
     return targets
+
+
+def _is_file(path: str) -> bool:
+    """Whether a link leads to a file; one in a circle leads nowhere."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - the error is looked at here
+    except OSError:
+        return False
 
 
 def _harmless(targets: Iterable[Path]) -> tuple[Path, ...]:
