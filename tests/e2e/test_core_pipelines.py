@@ -69,8 +69,15 @@ class Device:
         return self.workers(3)
 
     def workers(self, count: int) -> set[psutil.Process]:
-        self.core.wait(lambda: len(self.core.workers()) == count, f"{count} workers")
-        return set(self.core.workers())
+        found: set[psutil.Process] = set()
+
+        def seen() -> bool:
+            nonlocal found
+            found = set(self.core.workers())
+            return len(found) == count
+
+        self.core.wait(seen, f"{count} workers")
+        return found
 
     def check(self, *pipelines: str) -> None:
         for pipeline in pipelines:
