@@ -1,0 +1,158 @@
+"""What AWS and botocore say when a call fails, as errors that tell what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import botocore.exceptions as aws_errors
+
+from mli.errors import MliError, RefusedError, RetryError, StopError, UsageError
+
+_DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "UnauthorizedException", "UnauthorizedOperation", "NotAuthorized"}
+)
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_UNKNOWN_KEYS = frozenset(
+    {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "AuthFailure"}
+)
+_WRONG_SIGNATURE = frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature"})
+_BUSY = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "SlowDown",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "InternalFailure",
+        "InternalFailureException",
+        "InternalError",
+    }
+)
+_MISSING = re.compile(
+    r"(?P<who>arn:\S+) is not authorized to perform: (?P<action>[a-z0-9-]+:\w+)(?: on resource: (?P<resource>\S+))?"
+)
+_RIGHTS = "docs/security.md lists what the person who deploys may do"
+_LOG_IN = "aws configure, or aws sso login, or AWS_PROFILE; then the same command again"
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Translate what AWS's library raises inside; ``what`` ends the sentence "AWS was asked …".
+
+    Raises:
+        MliError: see ``trouble``; errors of our own pass through.
+    """
+    try:
+        yield
+    except (aws_errors.BotoCoreError, aws_errors.ClientError) as error:
+        raise trouble(error, what) from error
+
+
+def code_of(error: Exception) -> str:
+    """AWS's error code, such as ``AccessDenied``; empty where there is none."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def message_of(error: Exception) -> str:
+    """What AWS said, in one line."""
+    said = getattr(error, "response", {}).get("Error", {}).get("Message") or str(error)
+    return " ".join(str(said).split())
+
+
+def trouble(error: Exception, what: str) -> MliError:
+    """The error that a person is told.
+
+    Args:
+        error: of botocore or boto3.
+        what: what AWS was asked, as a clause: ``who these credentials belong to``.
+
+    Returns:
+        StopError for credentials and rights, RetryError for lines and busy services, UsageError for a wrong profile,
+        else RefusedError.
+    """
+    if isinstance(error, aws_errors.ClientError):
+        return _answered(error, what)
+    where = f"asking {what}"
+    if isinstance(error, aws_errors.ProfileNotFound):
+        return UsageError(
+            "there is no such AWS profile", where=where, got=str(error), remedy="aws configure list-profiles"
+        )
+    if isinstance(error, aws_errors.UnknownRegionError | aws_errors.InvalidRegionError):
+        return UsageError("this is no AWS region", where=where, expected="such as eu-west-1", got=str(error))
+    if isinstance(error, aws_errors.NoCredentialsError | aws_errors.PartialCredentialsError):
+        return StopError("There are no AWS credentials here.", where=where, got=str(error), remedy=_LOG_IN)
+    if isinstance(error, aws_errors.TokenRetrievalError | aws_errors.SSOError | aws_errors.UnauthorizedSSOTokenError):
+        return StopError(
+            "The AWS session has ended.", where=where, got=str(error), remedy="aws sso login; then again"
+        )
+    if isinstance(error, aws_errors.CredentialRetrievalError):
+        return StopError("The AWS credentials cannot be had.", where=where, got=str(error), remedy=_LOG_IN)
+    if isinstance(error, aws_errors.SSLError):
+        return RefusedError(
+            "The connection to AWS is not trusted.",
+            where=where,
+            got=str(error),
+            remedy="behind an inspecting proxy, name its authority: AWS_CA_BUNDLE=FILE.pem",
+        )
+    if isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError):
+        return RetryError(
+            "AWS cannot be reached.",
+            where=where,
+            got=" ".join(str(error).split()),
+            remedy="check the network, HTTPS_PROXY and the region; then the same command again",
+        )
+    return RefusedError(f"AWS was asked {what}, and that did not work.", got=" ".join(str(error).split()))
+
+
+def _answered(error: aws_errors.ClientError, what: str) -> MliError:
+    code, said, where = code_of(error), message_of(error), f"asking {what}"
+    if code in _EXPIRED or "security token included in the request is expired" in said:
+        return StopError("The AWS session has expired.", where=where, got=said, remedy=_LOG_IN)
+    if code in _UNKNOWN_KEYS:
+        return StopError(
+            "AWS does not know these credentials.",
+            where=where,
+            got=f"{code}: {said}",
+            remedy=f"are they of this partition, and not deleted? {_LOG_IN}",
+        )
+    if code in _WRONG_SIGNATURE:
+        return StopError(
+            "AWS does not take the signature.",
+            where=where,
+            got=f"{code}: {said}",
+            remedy="check the secret key (a character lost in copying?) and this machine's clock",
+        )
+    if code in _DENIED or "not authorized to perform" in said:
+        return _denied(code, said, where, error.operation_name)
+    kind = RetryError if code in _BUSY else RefusedError
+    return kind(
+        f"AWS was asked {what}, and refused." if kind is RefusedError else "AWS is busy.",
+        where=error.operation_name,
+        got=f"{code}: {said}" if code else said,
+        remedy=None if kind is RefusedError else "the same command again, in a minute",
+    )
+
+
+def _denied(code: str, said: str, where: str, operation: str) -> StopError:
+    """Which right is missing, and for whom."""
+    found = _MISSING.search(said)
+    if found is None:
+        return StopError(
+            f"A right is missing: {operation}.",
+            where=where,
+            got=f"{code}: {said}",
+            remedy=f"{_RIGHTS}; have it granted, then go on",
+        )
+    on = f" on {found['resource'].rstrip('.')}" if found["resource"] else ""
+    return StopError(
+        f"A right is missing: {found['action']}.",
+        where=where,
+        expected=f"{found['who']} may {found['action']}{on}",
+        got=said,
+        remedy=f"{_RIGHTS}; have it granted, then the same command again",
+    )
