@@ -10,6 +10,7 @@ from tests.fixtures.brokers import amqtt_broker, certificates, make_mosquitto, r
 from tests.fixtures.control_groups import no_control_groups_left
 from tests.fixtures.core_process import witnessed_broker
 from tests.fixtures.hostile_http import make_proxy, make_server
+from tests.fixtures.moto_server import moto, moto_environment, moto_process
 from tests.fixtures.swift_server import own_swift, swift
 
 __all__ = [
@@ -18,6 +19,9 @@ __all__ = [
     "make_mosquitto",
     "make_proxy",
     "make_server",
+    "moto",
+    "moto_environment",
+    "moto_process",
     "no_control_groups_left",
     "own_swift",
     "recording_broker",
