@@ -195,3 +195,10 @@ def test_a_worker_that_grows_beyond_its_limit(tmp_path: Path) -> None:
     assert line.startswith("FAIL")
     assert "at most 32 MB" in line
     assert "limits: {memory:" in shown.stdout
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    shown = run_mli("doctor", "--root", "nowhere", state=tmp_path, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert "there is no such folder" in shown.stderr
+    assert "nowhere" in shown.stderr

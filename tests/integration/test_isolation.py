@@ -262,6 +262,21 @@ def test_a_link_does_not_lead_into_what_is_hidden(tmp_path: Path) -> None:
     assert str(root / "secrets" / "pw") not in words
 
 
+def test_a_folder_that_became_a_link_shows_nothing_that_is_hidden(tmp_path: Path) -> None:
+    disk, root, camera = tmp_path / "disk", tmp_path / "root", tmp_path / "camera"
+    for folder in (disk / "secrets", disk / "images"):
+        folder.mkdir(parents=True)
+    root.symlink_to(disk)  # a root on another disk is no reason
+    camera.symlink_to(root / "secrets")
+    view = View(readable=(root / "images", camera))
+    words = container_arguments((0, 8, 0), Variant(), view, (root,))
+    assert str(root / "images") in words
+    assert str(camera) not in words
+    (disk / "images").rmdir()
+    (disk / "images").symlink_to("secrets")
+    assert str(root / "images") not in container_arguments((0, 8, 0), Variant(), view, (root,))
+
+
 def test_a_source_that_needs_more_is_given_it(isolator: Isolator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

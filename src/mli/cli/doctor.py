@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mli.errors import UsageError
+
 if TYPE_CHECKING:
     from mli.core.doctor.finding import Finding
 
@@ -37,6 +39,13 @@ def doctor(
     from mli.core.doctor.examination import examine
     from mli.core.doctor.patient import gather
 
+    if root is not None and not root.is_dir():
+        raise UsageError(
+            "there is no such folder",
+            where=str(root),
+            expected="the device's folder",
+            remedy="leave --root out to look at this machine alone",
+        )
     folder = chosen_root(root)
     patient = gather(folder)
     findings = []

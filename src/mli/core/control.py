@@ -109,8 +109,12 @@ class ControlServer:
                 )
             for answer in handler(request, lambda: _has_gone(connection)):
                 _send(connection, answer)
+        except (KeyError, TypeError, ValueError) as error:
+            log.exception("a request on the control socket failed")
+            got = f"{type(error).__name__}: {error}"
+            _send_error(connection, UsageError("the core cannot read what is asked of it", got=got))
         except MliError as error:
-            _send(connection, {"error": error.to_json(), "exit_code": error.exit_code, "end": True})
+            _send_error(connection, error)
 
 
 class ControlClient:
@@ -207,6 +211,10 @@ def _line(connection: socket.socket) -> bytes:
 
 def _send(connection: socket.socket, value: dict[str, Any]) -> None:
     connection.sendall(json.dumps(value).encode() + b"\n")
+
+
+def _send_error(connection: socket.socket, error: MliError) -> None:
+    _send(connection, {"error": error.to_json(), "exit_code": error.exit_code, "end": True})
 
 
 def _has_gone(connection: socket.socket) -> bool:

@@ -114,7 +114,17 @@ class Intake:
             else:
                 self._deploy(opened, retained, _digest(payload))
         except MliError as error:
-            self._refuse(error, opened.revision if opened else None)
+            self._refuse(error, opened.revision if opened else self._claimed(payload, error))
+
+    def _claimed(self, payload: bytes, error: MliError) -> int | None:
+        """The revision of what could not be opened for a reason of this device's, for who waits; else none: it is
+        believed by nobody."""
+        if isinstance(error, RefusedError):
+            return None
+        try:
+            return open_message(payload, thing=self._device.thing, trust=(), now=0.0).revision
+        except MliError:
+            return None
 
     def _is_known(self, payload: bytes, retained: bool) -> bool:
         """Whether this very message has been dealt with. The broker sends the last one at each connect; whoever

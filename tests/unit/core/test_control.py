@@ -118,8 +118,18 @@ def test_an_answer_that_breaks_off_is_told(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"\n", b"nonsense\n", b"[]\n", b'{"do": 1}\n', b'{"do": "unknown"}\n', b"\xff\n", b"[" * 100_000 + b"\n"],
-    ids=["empty", "no JSON", "a list", "no name", "unknown", "no text", "deep"],
+    [
+        b"\n",
+        b"nonsense\n",
+        b"[]\n",
+        b'{"do": 1}\n',
+        b'{"do": "unknown"}\n',
+        b"\xff\n",
+        b"[" * 100_000 + b"\n",
+        b'{"do": "count"}\n',
+        b'{"do": "count", "to": []}\n',
+    ],
+    ids=["empty", "no JSON", "a list", "no name", "unknown", "no text", "deep", "a part missing", "wrong types"],
 )
 def test_nonsense_is_answered_with_what_is_wrong(root: Path, line: bytes) -> None:
     with raw(root) as connection:

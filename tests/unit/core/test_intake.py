@@ -265,6 +265,7 @@ def test_with_a_damaged_record_nothing_is_taken(rig: Rig) -> None:
     error = rig.told[-1].error
     assert error is not None
     assert "damaged" in error.what
+    assert rig.told[-1].revision == 4, "or who sent it would wait for an answer that came"
     assert rig.revisions() == [3]
 
 

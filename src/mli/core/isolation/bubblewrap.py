@@ -79,7 +79,8 @@ def container_arguments(
     places = _Places(sizes=version >= _SIZES_SINCE)
     _add_system(places, variant, view)
     linked = [path for path in view.linked if not _lies_in(path, hidden)]
-    for path in (*runtime_paths(), *view.readable, *linked):
+    named = [path for path in view.readable if not _strays(path, hidden)]
+    for path in (*runtime_paths(), *named, *linked):
         places.bind("--ro-bind-try", path)
     for path in view.writable:
         places.bind("--bind", path)
@@ -100,6 +101,18 @@ def container_arguments(
 def _lies_in(path: Path, hidden: tuple[Path, ...]) -> bool:
     real = Path(os.path.realpath(path))
     return any(real.is_relative_to(os.path.realpath(place)) for place in hidden)
+
+
+def _strays(path: Path, hidden: tuple[Path, ...]) -> bool:
+    """Whether somebody has put a link in the place of a folder, and it leads to another one that is hidden."""
+    real = Path(os.path.realpath(path))
+    for place in hidden:
+        real_place = Path(os.path.realpath(place))
+        if real.is_relative_to(real_place):
+            meant = real_place / path.relative_to(place) if path.is_relative_to(place) else path
+            if real != meant:
+                return True
+    return False
 
 
 def _add_system(places: _Places, variant: Variant, view: View) -> None:
