@@ -1,7 +1,8 @@
 """``config/config.json``, as AWS IoT Greengrass V1 and the accelerator wrote it, to the keys of ``device.yaml``.
 
-Read is what connects the device: the thing, the endpoint, its port, the keep-alive and the three PEM files. All other
-keys (``ggHost``, ``runtime``, ``managedRespawn``, …) meant the old core and are left alone.
+Read is what connects the device: the thing, the endpoint, its port, the keep-alive and the three PEM files; and how
+its certificate gets keys for the bucket of its model, of which the accelerator never spoke. All other keys
+(``ggHost``, ``runtime``, ``managedRespawn``, …) meant the old core and are left alone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ _FILES = {
     "private_key": (("crypto", "principals", _CERTIFICATE, "privateKeyPath"), "keyPath"),
 }
 """For each file of ``mqtt.tls`` its place today, and its key in ``coreThing`` before 2018."""
+STORE_KEYS = {"role_alias": "iotRoleAlias", "credentials_endpoint": "iotCredEndpoint", "region": "awsRegion"}
+"""For each key of ``store`` its name in ``coreThing``; the names are Greengrass V2's own."""
+PROVIDER_KEYS = ("role_alias", "credentials_endpoint")
+"""Of AWS IoT's credentials provider, which knows the device by its certificate."""
 
 
 @dataclass(slots=True)
@@ -78,6 +83,7 @@ def read_accelerator(root: Path) -> AcceleratorConfig | None:
     config = AcceleratorConfig(str(path))
     _thing(value, config)
     _broker(value, config)
+    _store(value["coreThing"], config)
     for key, (place, old) in _FILES.items():
         _file(value, key, place, old, root, config)
     return config
@@ -112,6 +118,19 @@ def _broker(value: dict[str, Any], config: AcceleratorConfig) -> None:
         config.problems.append((("mqtt", "port"), f"expected a port, such as 443 or 8883, {_found(port)}"))
     if "keepAlive" in core:
         mqtt["keepalive"] = core["keepAlive"]
+
+
+def _store(core: dict[str, Any], config: AcceleratorConfig) -> None:
+    """What is no text is told by the same check as in ``device.yaml``."""
+    said = {key: core[name] for key, name in STORE_KEYS.items() if name in core}
+    if not said:
+        return
+    config.section["store"] = said
+    for key in said:
+        config.origins[("store", key)] = f"coreThing.{STORE_KEYS[key]}"
+    alone = [key for key in PROVIDER_KEYS if key in said]
+    if len(alone) == 1:  # what is told of the two together stands where the one stands
+        config.origins[("store",)] = f"coreThing.{STORE_KEYS[alone[0]]}"
 
 
 def _file(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pydantic
 
-from mli.config.accelerator import ALPN, ALPN_PORT, CONFIG, AcceleratorConfig, read_accelerator
+from mli.config.accelerator import ALPN, ALPN_PORT, CONFIG, PROVIDER_KEYS, AcceleratorConfig, read_accelerator
 from mli.config.build_device import build_device
 from mli.config.paths import Problems, why_unreadable
 from mli.config.problems import problems_of
@@ -130,6 +130,9 @@ class _Reading:
         if "broker" in self._placed.value or own.get("mqtt", {}) is None:
             merged.pop("mqtt")  # an address, or nothing at all, is all there is to say of a broker
             self._forget(("mqtt",))
+            for key in PROVIDER_KEYS:  # it knows the device by the certificate that went with it
+                merged.get("store", {}).pop(key, None)
+                self._forget(("store", key))
         self._merge(merged, own, ())
         self._name_protocol(merged.get("mqtt"))
         return merged

@@ -1,7 +1,7 @@
 """Writes ``greengrass-setup.zip``: a device's folder in the accelerator's form, complete and checked.
 
-It holds ``config/config.json`` and ``certs/``, and ``device.yaml`` for what the accelerator's file has no words for.
-Whoever unzips it edits nothing.
+It holds ``config/config.json`` and ``certs/``, and ``device.yaml`` where somebody is trusted, for which the
+accelerator's file has no words. Whoever unzips it edits nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mli.config.accelerator import STORE_KEYS
 from mli.core.aws_endpoint import aws_host
 from mli.core.bundle_request import BundleRequest, Found, Names, check_names
 from mli.core.certificates import CertificateFacts, check_authorities, check_identity, key_text, read_private_key
@@ -112,12 +113,13 @@ def _members(request: BundleRequest, names: Names) -> list[tuple[str, int, bytes
         (f"certs/{CERTIFICATE_FILE}", _FILE, request.certificate.read_bytes()),
         (f"certs/{KEY_FILE}", _PRIVATE, request.key.read_bytes()),
     ]
-    device = _device(request, names.trusted)
-    return [*files, ("device.yaml", _FILE, _yaml(device))] if device else files
+    if not names.trusted:
+        return files
+    return [*files, ("device.yaml", _FILE, _yaml({"trust": list(names.trusted)}))]
 
 
 def _config(request: BundleRequest, arn: str) -> dict[str, Any]:
-    """``config/config.json``, key for key as the accelerator's."""
+    """``config/config.json``, key for key as the accelerator's, and how the device gets keys for its buckets."""
     private_key = {"privateKeyPath": f"{_HOME}/{KEY_FILE}"}
     core_thing: dict[str, Any] = {
         "caPath": CA_FILE,
@@ -131,6 +133,10 @@ def _config(request: BundleRequest, arn: str) -> dict[str, Any]:
     aws = aws_host(request.endpoint)
     if aws is not None:
         core_thing["ggHost"] = aws.greengrass
+    store = {"role_alias": request.role_alias, "credentials_endpoint": request.credentials_endpoint}
+    for key, value in {**store, "region": request.region}.items():
+        if value is not None:
+            core_thing[STORE_KEYS[key]] = value
     return {
         "coreThing": core_thing,
         "runtime": {"cgroup": {"useSystemd": "yes"}},
@@ -143,23 +149,6 @@ def _config(request: BundleRequest, arn: str) -> dict[str, Any]:
             "caPath": f"{_HOME}/{CA_FILE}",
         },
     }
-
-
-def _device(request: BundleRequest, trusted: tuple[str, ...]) -> dict[str, Any]:
-    """``device.yaml``: only what the accelerator's file cannot say."""
-    store: dict[str, Any] = {} if request.region is None else {"region": request.region}
-    if request.role_alias is not None:
-        store |= {
-            "credentials": "iot",
-            "role_alias": request.role_alias,
-            "credentials_endpoint": request.credentials_endpoint,
-        }
-    device: dict[str, Any] = {}
-    if store:
-        device["store"] = store
-    if trusted:
-        device["trust"] = list(trusted)
-    return device
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -168,6 +168,42 @@ def test_what_is_below_greengrass_is_used_where_it_is(
     assert mqtt.tls.certificate_path == str(root / "certs" / "abc.cert.pem")
 
 
+PROVIDER = "c1d2.credentials.iot.us-east-1.amazonaws.com"
+
+
+def test_keys_for_buckets_come_by_the_role_alias_that_stands_beside_the_endpoint(root: Path) -> None:
+    config = accelerator(iotRoleAlias="mli-device", iotCredEndpoint=PROVIDER, awsRegion="us-east-1")
+    store = load_device(write(root, config)).store
+    assert store == StoreSettings(role_alias="mli-device", credentials_endpoint=PROVIDER, region="us-east-1")
+    write(root, config, "store: {role_alias: other, region: eu-west-1}\n")
+    store = load_device(root).store
+    assert (store.role_alias, store.credentials_endpoint, store.region) == ("other", PROVIDER, "eu-west-1")
+
+
+def test_a_broker_of_ones_own_leaves_the_certificates_role_behind(root: Path) -> None:
+    config = accelerator(iotRoleAlias="mli-device", iotCredEndpoint=PROVIDER, awsRegion="us-east-1")
+    device = load_device(write(root, config, "broker: mqtt://broker.example\n"))
+    assert device.store == StoreSettings(region="us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("core", "told"),
+    [
+        ({"iotRoleAlias": "mli-device"}, "coreThing.iotRoleAlias: `role_alias` comes with `credentials_endpoint`"),
+        ({"iotCredEndpoint": PROVIDER}, "coreThing.iotCredEndpoint: `credentials_endpoint` comes with `role_alias`"),
+        ({"iotRoleAlias": "a role", "iotCredEndpoint": PROVIDER}, "coreThing.iotRoleAlias: expected"),
+        ({"iotRoleAlias": "mli-device", "iotCredEndpoint": ""}, "coreThing.iotCredEndpoint: expected an address"),
+        ({"iotRoleAlias": 3, "iotCredEndpoint": PROVIDER}, "coreThing.iotRoleAlias: expected"),
+        ({"awsRegion": "Ireland!"}, "coreThing.awsRegion: expected"),
+    ],
+)
+def test_a_wrong_role_alias_endpoint_or_region_is_told_where_it_stands(
+    root: Path, core: dict[str, Any], told: str
+) -> None:
+    (error,) = errors(write(root, accelerator(**core)))
+    assert error.startswith(f"config/config.json: {told}")
+
+
 def test_a_byte_order_mark_is_no_error(root: Path) -> None:
     assert load_device(write(root, "\ufeff" + json.dumps(accelerator()))).thing == "gg_mli_accel_Core"
 

@@ -103,28 +103,21 @@ def test_keys_are_for_the_owner_alone_in_the_zip_and_beside_it(files: DeviceFile
     }
 
 
-def test_what_the_accelerators_file_has_no_words_for_is_in_device_yaml(
+def test_device_yaml_is_for_whom_is_trusted_and_config_json_for_all_else(
     files: DeviceFiles, out: Path, tmp_path: Path
 ) -> None:
-    wanted = request_for(
-        files,
-        region="us-east-1",
-        role_alias="GreengrassRole",
-        credentials_endpoint=PROVIDER,
-        trust=(files.deployer, files.deployer),
-    )
-    bundle = write_bundle(wanted, out)
+    store = {"region": "us-east-1", "role_alias": "GreengrassRole", "credentials_endpoint": PROVIDER}
+    folder = unzipped(write_bundle(request_for(files, **store), out), tmp_path / "alone")
+    core_thing = json.loads((folder / "config" / "config.json").read_text())["coreThing"]
+    said = {key: core_thing[key] for key in ("awsRegion", "iotRoleAlias", "iotCredEndpoint")}
+    assert said == {"awsRegion": "us-east-1", "iotRoleAlias": "GreengrassRole", "iotCredEndpoint": PROVIDER}
+    assert not (folder / "device.yaml").exists()
+
+    wanted = request_for(files, **store, trust=(files.deployer, files.deployer))
+    bundle = write_bundle(wanted, out, overwrite=True)
     assert bundle.trusted == 1
-    device = yaml.safe_load((unzipped(bundle, tmp_path / "root") / "device.yaml").read_text())
-    assert device == {
-        "store": {
-            "region": "us-east-1",
-            "credentials": "iot",
-            "role_alias": "GreengrassRole",
-            "credentials_endpoint": PROVIDER,
-        },
-        "trust": [files.deployer.read_text()],
-    }
+    device = yaml.safe_load((unzipped(bundle, tmp_path / "trusting") / "device.yaml").read_text())
+    assert device == {"trust": [files.deployer.read_text()]}
 
 
 @pytest.mark.parametrize(("endpoint", "port", "alpn"), [(ATS, 443, "x-amzn-mqtt-ca"), ("broker.example", 8884, None)])
