@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mli.cli.aws_account import Profile, Region
+from mli.cli.aws_line import Endpoint, OnAws, Reach, reach_aws, refuse_aws_options
 from mli.cli.deploy_view import remark
 from mli.errors import RetryError, UsageError
 
 if TYPE_CHECKING:
-    from mli.config.settings import MqttSettings
     from mli.core.sending.checked_file import CheckedFile
     from mli.core.sending.current import Current
     from mli.core.sending.order import Order
 
-_AWS = ".amazonaws.com"
+_AWS = (".amazonaws.com", ".amazonaws.com.cn")
 _AWS_THINGS = 16
 """Three subscriptions a thing, and AWS IoT Core closes a connection that has more than 50."""
 
@@ -30,6 +31,10 @@ def deploy(
     broker: Annotated[
         str | None, typer.Option(help="mqtt://[user:password@]host[:port], mqtts://…, or host[:port].")
     ] = None,
+    aws: OnAws = False,
+    profile: Profile = None,
+    region: Region = None,
+    endpoint: Endpoint = None,
     ca: Annotated[str | None, typer.Option(help="CA certificates (PEM) that sign the broker's.")] = None,
     cert: Annotated[str | None, typer.Option(help="Client certificate (PEM).")] = None,
     key: Annotated[str | None, typer.Option(help="The client certificate's private key (PEM).")] = None,
@@ -61,6 +66,7 @@ def deploy(
     timeout_s = _seconds(timeout, "--timeout")
     if root is not None:
         needless = {"--thing": thing, "--things": things, "--broker": broker, "--sign": sign, "--revision": revision}
+        needless["--aws"] = aws or None
         _refuse_needless([option for option, value in needless.items() if value is not None])
         from mli.cli.deploy_here import cancel_here, deploy_here
 
@@ -71,32 +77,21 @@ def deploy(
         raise UsageError(
             "--again is for the device itself, with --root", remedy="change what was wrong, and send that"
         )
-    if broker is None:
-        raise UsageError(
-            "nothing says where to send it",
-            remedy="name the broker that the things use: --broker URL; or the core of this machine: --root DIR",
-        )
-    from mli.config.broker_url import parse_broker_url
     from mli.core.sending.things import things_of
 
-    settings = parse_broker_url(
-        broker,
-        username=username,
-        password_file=password_file,
-        ca_path=ca,
-        certificate_path=cert,
-        private_key_path=key,
-    )
     names = things_of(thing or [], things)
-    if settings.host.endswith(_AWS) and len(names) > _AWS_THINGS:
-        raise UsageError(
-            "AWS IoT Core lets one connection follow only a few things",
-            expected=f"at most {_AWS_THINGS} things at a time",
-            got=f"{len(names)} things",
-            remedy="run mli deploy several times, or deploy to a thing group with Greengrass",
-        )
+    if aws:
+        needless = {"--broker": broker, "--cert": cert, "--key": key}
+        needless |= {"--username": username, "--password-file": password_file}
+        _refuse_many(names)
+        reach = reach_aws(profile, region, endpoint, ca, needless)
+    else:
+        refuse_aws_options({"--profile": profile, "--region": region, "--endpoint": endpoint})
+        reach = _reach_broker(broker, username, password_file, ca, cert, key)
+        if reach.settings.host.endswith(_AWS):
+            _refuse_many(names)
     order = _order(_checked(file, names), sign, _seconds(expires, "--expires"), revision)
-    raise typer.Exit(_send(settings, names, order, wait=wait, timeout_s=timeout_s, as_json=as_json))
+    raise typer.Exit(_send(reach, names, order, wait=wait, timeout_s=timeout_s, as_json=as_json))
 
 
 def _refuse_needless(options: list[str]) -> None:
@@ -105,6 +100,43 @@ def _refuse_needless(options: list[str]) -> None:
             "--root hands the deployment to the core of this machine, without a broker",
             got=", ".join(options),
             remedy="leave out --root, or the others",
+        )
+
+
+def _reach_broker(
+    broker: str | None,
+    username: str | None,
+    password_file: str | None,
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
+) -> Reach:
+    if broker is None:
+        raise UsageError(
+            "nothing says where to send it",
+            remedy="name the broker that the things use: --broker URL, or --aws; or this machine's core: --root DIR",
+        )
+    from mli.config.broker_url import parse_broker_url
+
+    return Reach(
+        parse_broker_url(
+            broker,
+            username=username,
+            password_file=password_file,
+            ca_path=ca,
+            certificate_path=cert,
+            private_key_path=key,
+        )
+    )
+
+
+def _refuse_many(names: Sequence[str]) -> None:
+    if len(names) > _AWS_THINGS:
+        raise UsageError(
+            "AWS IoT Core lets one connection follow only a few things",
+            expected=f"at most {_AWS_THINGS} things at a time",
+            got=f"{len(names)} things",
+            remedy="run mli deploy several times, or deploy to a thing group with Greengrass",
         )
 
 
@@ -142,9 +174,7 @@ def _order(checked: CheckedFile | None, sign: Path | None, lasting_s: float, rev
     return Order(expires_at, checked.text, checked.identity, asked, asked_by, key)
 
 
-def _send(
-    settings: MqttSettings, names: tuple[str, ...], order: Order, *, wait: bool, timeout_s: float, as_json: bool
-) -> int:
+def _send(reach: Reach, names: tuple[str, ...], order: Order, *, wait: bool, timeout_s: float, as_json: bool) -> int:
     """Send it, and show what becomes of it; the exit code."""
     from mli.cli.deploy_view import counts_text, make_view
     from mli.core.sending.current import Reader
@@ -155,7 +185,7 @@ def _send(
     sent = False
     ends: dict[str, str] = {}
     try:
-        with RemoteSession(settings) as session:
+        with RemoteSession(reach.settings, access=reach.access) as session:
             reader = Reader(names)
             current = reader.read(session)
             revision = choose_revision(order, current)

@@ -11,19 +11,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mli.cli.aws_account import Profile, Region
+from mli.cli.aws_line import Endpoint, OnAws, Reach, reach_aws, refuse_aws_options
+from mli.errors import UsageError
+
 if TYPE_CHECKING:
     from mli.delivery.subscriber import Account, Finding, GapCheck, Predictions, Received, Subscription
 
-DEFAULT_TOPIC = "mli/predictions/#"
+PREDICTIONS = "mli/predictions"
+DEFAULT_TOPIC = f"{PREDICTIONS}/#"
+DEFAULT_BROKER = "mqtt://localhost:1883"
+_AWS_THINGS = 25
+"""Two subscriptions a thing, and AWS IoT Core ends a connection that has more than 50."""
 _BAR_CELLS = 10
 _SHOWN_PREDICTIONS = 5
 
 
 def watch(
-    topic: Annotated[str, typer.Argument(help="MQTT topic filter.")] = DEFAULT_TOPIC,
+    topic: Annotated[str | None, typer.Argument(help=f"MQTT topic filter. [default: {DEFAULT_TOPIC}]")] = None,
+    thing: Annotated[
+        list[str] | None, typer.Option(help="Only what this thing predicts; may be said several times.")
+    ] = None,
     broker: Annotated[
-        str, typer.Option(help="mqtt://[user:password@]host[:port], mqtts://…, or host[:port].")
-    ] = "mqtt://localhost:1883",
+        str | None,
+        typer.Option(
+            help=f"mqtt://[user:password@]host[:port], mqtts://…, or host[:port]. [default: {DEFAULT_BROKER}]"
+        ),
+    ] = None,
+    aws: OnAws = False,
+    profile: Profile = None,
+    region: Region = None,
+    endpoint: Endpoint = None,
     ca: Annotated[str | None, typer.Option(help="CA certificates (PEM) that sign the broker's.")] = None,
     cert: Annotated[str | None, typer.Option(help="Client certificate (PEM).")] = None,
     key: Annotated[str | None, typer.Option(help="The client certificate's private key (PEM).")] = None,
@@ -42,22 +60,31 @@ def watch(
     from mli.config.broker_url import parse_broker_url
     from mli.delivery.subscriber import GapCheck, Subscription
 
-    settings = parse_broker_url(
-        broker,
-        username=username,
-        password_file=password_file,
-        ca_path=ca,
-        certificate_path=cert,
-        private_key_path=key,
-    )
+    topics = _topics(topic, tuple(dict.fromkeys(thing or ())), aws)
+    if aws:
+        needless = {"--broker": broker, "--cert": cert, "--key": key}
+        needless |= {"--username": username, "--password-file": password_file}
+        reach = reach_aws(profile, region, endpoint, ca, needless)
+    else:
+        refuse_aws_options({"--profile": profile, "--region": region, "--endpoint": endpoint})
+        settings = parse_broker_url(
+            broker or DEFAULT_BROKER,
+            username=username,
+            password_file=password_file,
+            ca_path=ca,
+            certificate_path=cert,
+            private_key_path=key,
+        )
+        reach = Reach(settings)
     check = GapCheck() if verify else None
-    view = _View(topic, json_lines)
+    view = _View(topic or DEFAULT_TOPIC, json_lines)
     interrupted = False
     seen = 0
-    subscription = Subscription(settings, [topic])
+    subscription = Subscription(reach.settings, topics, access=reach.access)
     try:
         with subscription:
-            view.note(f"watching {topic} at {settings.host}:{settings.port} ({subscription.protocol}); Ctrl-C ends")
+            at = f"{reach.settings.host}:{reach.settings.port}"
+            view.note(f"watching {', '.join(topics)} at {at} ({subscription.protocol}); Ctrl-C ends")
             for seen in _shown(subscription, view, check, count, timeout):  # noqa: B007 the last number is wanted
                 pass
     except KeyboardInterrupt:
@@ -74,6 +101,32 @@ def watch(
         raise typer.Exit(1)
     if not sound:
         raise typer.Exit(1)
+
+
+def _topics(topic: str | None, things: tuple[str, ...], on_aws: bool) -> list[str]:
+    """The filters to subscribe to.
+
+    Raises:
+        UsageError: both a topic and things, a name that is none, or more than one connection can follow.
+    """
+    if not things:
+        return [topic or DEFAULT_TOPIC]
+    if topic is not None:
+        raise UsageError("what to watch is said twice", got=f"{topic} and --thing", remedy="leave one out")
+    from mli.core.sending.things import things_of
+
+    names = things_of(things, None)
+    if not on_aws:
+        return [f"{PREDICTIONS}/{name}/#" for name in names]
+    if len(names) > _AWS_THINGS:
+        raise UsageError(
+            "AWS IoT Core lets one connection follow only a few things",
+            expected=f"at most {_AWS_THINGS} things at a time",
+            got=f"{len(names)} things",
+            remedy=f"watch {DEFAULT_TOPIC}, or run mli watch several times",
+        )
+    # To AWS IoT Core, unlike to other brokers, NAME/# does not mean NAME as well.
+    return [filter_ for name in names for filter_ in (f"{PREDICTIONS}/{name}", f"{PREDICTIONS}/{name}/#")]
 
 
 def _shown(

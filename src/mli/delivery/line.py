@@ -6,9 +6,11 @@ import logging
 import queue
 import secrets
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 import paho.mqtt.client as mqtt
@@ -18,6 +20,7 @@ from paho.mqtt.properties import Properties
 
 from mli.delivery.received import Received
 from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
+from mli.delivery.websocket import NoAccess, WebSocketAccess, handshake_answer
 from mli.errors import MliError, RefusedError, RetryError
 
 if TYPE_CHECKING:
@@ -35,14 +38,28 @@ class Line:
     Under MQTT 5 the broker keeps the session over a lost line, so a reconnect loses nothing; under 3.1.1, which
     cannot say for how long, it starts clean.
 
+    Args:
+        name: what the random client id begins with.
+        access: connects through WebSockets, with a path that is signed anew for each connection.
+
     Raises:
         RetryError: on entering, where the broker cannot be reached in ``connect_timeout_s``.
         RefusedError: on entering, where the broker refuses the connection or the subscription.
-        StopError: on entering, where a certificate or key cannot be used.
+        StopError: on entering, where a certificate, a key or what signs a path cannot be used.
     """
 
-    def __init__(self, settings: MqttSettings, topics: Sequence[str], *, name: str, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        topics: Sequence[str],
+        *,
+        name: str,
+        log: logging.Logger,
+        access: WebSocketAccess | None = None,
+    ) -> None:
         self._settings = settings
+        self._access = access
+        self._told_no = ""  # why no connection came back, as the log has it
         self._topics = dict.fromkeys(topics)
         self._log = log
         self._client_id = settings.client_id or f"{name}-{secrets.token_hex(6)}"
@@ -116,6 +133,10 @@ class Line:
             client.connect(settings.host, settings.port, settings.keepalive_s, properties=properties)
         except ssl.SSLError as error:
             return self._untrusted(error)
+        except NoAccess as error:
+            return error.told
+        except mqtt.WebsocketConnectionError as error:
+            return self._not_let_in(error)
         except OSError as error:
             return self._unreachable(describe_connect_error(error, settings), error)
         client.loop_start()
@@ -137,6 +158,7 @@ class Line:
             client_id=self._client_id,
             protocol=version,
             clean_session=None if version == MQTTProtocolVersion.MQTTv5 else True,
+            transport="tcp" if self._access is None else "websockets",
         )
         client.connect_timeout = settings.connect_timeout_s
         client.reconnect_delay_set(1, 30)
@@ -148,7 +170,31 @@ class Line:
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        if self._access is not None:
+            client.on_pre_connect = self._on_pre_connect
+            client.on_connect_fail = self._on_connect_fail
         return client
+
+    def _on_pre_connect(self, client: mqtt.Client, _data: Any) -> None:
+        """Before each connection: what was signed for the one before has expired."""
+        assert self._access is not None
+        try:
+            client.ws_set_options(self._access.path())
+        except MliError as error:
+            raise NoAccess(error) from error
+
+    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
+        """A connection did not come back; paho calls this while it handles the exception, and then tries again."""
+        cause = sys.exception()
+        if isinstance(cause, NoAccess):
+            error: MliError = cause.told
+        elif isinstance(cause, mqtt.WebsocketConnectionError):
+            error = self._not_let_in(cause)
+        else:
+            return
+        if str(error) != self._told_no:
+            self._told_no = str(error)
+            self._log.error("no new connection, trying again: %s", error)
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -158,7 +204,8 @@ class Line:
                     "The broker refused the connection.",
                     where=self._address(),
                     got=str(reason),
-                    remedy="Check the user name and password, the client certificate, and the broker's rules.",
+                    remedy="Check the user name and password, the client certificate, and the broker's rules; "
+                    f"AWS IoT Core wants iot:Connect on client/{self._client_id}.",
                 )
             )
             return
@@ -203,6 +250,7 @@ class Line:
 
     def _is_up(self) -> None:
         self._connections += 1
+        self._told_no = ""
         if self._connections > 1:
             self._log.warning("connected again to %s", self._address())
         self._answer(None)
@@ -215,6 +263,16 @@ class Line:
             self._lost()
         if self._subscribed:
             self._log.warning("the connection to %s was lost: %s; trying again", self._address(), reason)
+        elif was_accepted:
+            self._answer(
+                RefusedError(
+                    "The broker ended the connection instead of answering the subscription.",
+                    where=f"{self._address()}: {', '.join(self._topics)}",
+                    got=str(reason),
+                    remedy="Check what the broker allows this user to read; AWS IoT Core wants iot:Subscribe on the "
+                    "topicfilter and iot:Receive on the topic.",
+                )
+            )
         else:
             self._answer(self._unreachable(f"the connection was closed before it was accepted: {reason}", None))
 
@@ -241,6 +299,19 @@ class Line:
         error.__cause__ = cause
         return error
 
+    def _not_let_in(self, cause: mqtt.WebsocketConnectionError) -> MliError:
+        """The server answered, and made no WebSocket of the connection."""
+        assert self._access is not None
+        try:
+            answer = handshake_answer(self._settings, self._access.path())
+        except MliError as error:
+            return error
+        if answer is None or answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return self._unreachable(str(cause), cause)
+        refusal = self._access.refusal(answer.status, answer.said, answer.server_time_s)
+        refusal.__cause__ = cause
+        return refusal
+
     def _untrusted(self, cause: ssl.SSLError) -> RefusedError:
         error = RefusedError(
             "No secure connection to the MQTT broker could be made.",
@@ -253,7 +324,8 @@ class Line:
 
     def _address(self) -> str:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        return f"{'mqtt' if self._settings.tls is None else 'mqtts'}://{host}:{self._settings.port}"
+        scheme = "mqtt" if self._access is None else "ws"
+        return f"{scheme}{'' if self._settings.tls is None else 's'}://{host}:{self._settings.port}"
 
 
 def as_received(message: mqtt.MQTTMessage) -> Received:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
 
     from mli.config.settings import MqttSettings
+    from mli.delivery.websocket import WebSocketAccess
 
 CAPACITY = 100_000  # messages that wait to be taken; then the network waits
 IN_FLIGHT = 20  # publishes that wait for their answer at a time
@@ -64,13 +65,19 @@ class RemoteSession(Line):
 
     Args:
         settings: an empty client id gets a random one; it must not be a thing's.
+        access: connects through WebSockets.
         lost_after_s: a line that stays lost for longer raises RetryError.
     """
 
     def __init__(
-        self, settings: MqttSettings, *, log: logging.Logger | None = None, lost_after_s: float = LOST_AFTER_S
+        self,
+        settings: MqttSettings,
+        *,
+        access: WebSocketAccess | None = None,
+        log: logging.Logger | None = None,
+        lost_after_s: float = LOST_AFTER_S,
     ) -> None:
-        super().__init__(settings, (), name="mli", log=log or logging.getLogger(__name__))
+        super().__init__(settings, (), name="mli-deploy", log=log or logging.getLogger(__name__), access=access)
         self._lost_after_s = lost_after_s
         self._events: queue.Queue[Received | _Answer] = queue.Queue(CAPACITY)
         self._subacks: queue.Queue[tuple[int, list[int]]] = queue.Queue()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
 
     from mli.config.settings import MqttSettings
+    from mli.delivery.websocket import WebSocketAccess
 
 __all__ = [
     "Account",
@@ -41,6 +42,7 @@ class Subscription(Line):
     Args:
         settings: an empty client id gets a random one; it must not be the publishing thing's.
         topics: filters, such as ``mli/predictions/#``.
+        access: connects through WebSockets.
         capacity: messages that wait to be taken.
     """
 
@@ -49,10 +51,11 @@ class Subscription(Line):
         settings: MqttSettings,
         topics: Sequence[str],
         *,
+        access: WebSocketAccess | None = None,
         capacity: int = 10_000,
         log: logging.Logger | None = None,
     ) -> None:
-        super().__init__(settings, topics, name="mli-watch", log=log or logging.getLogger(__name__))
+        super().__init__(settings, topics, name="mli-watch", log=log or logging.getLogger(__name__), access=access)
         self._messages: queue.Queue[Received] = queue.Queue(capacity)
 
     def __iter__(self) -> Iterator[Received]:
