@@ -25,7 +25,7 @@ class BundleRequest:
     Attributes:
         thing: its name, or its ARN.
         endpoint: host of the broker.
-        certificate, key, authorities: PEM files; each is copied as it is.
+        certificate, key, authorities: PEM files; each is copied as it is. The key is None where the device has it.
         region: of the model buckets; None follows each bucket's own.
         role_alias, credentials_endpoint: of the IoT credentials provider, where the device gets keys for buckets in
             exchange for its certificate.
@@ -35,7 +35,7 @@ class BundleRequest:
     thing: str
     endpoint: str
     certificate: Path
-    key: Path
+    key: Path | None
     authorities: Path
     port: int = MQTT_PORT
     region: str | None = None

@@ -60,8 +60,12 @@ class Findings:
     cautions: tuple[str, ...] = ()
 
 
-def check_identity(certificate: Path, key: Path, now: datetime) -> Findings:
-    """Whether the two files are a device's certificate and the private key that belongs to it, today."""
+def check_identity(certificate: Path, key: Path | None, now: datetime) -> Findings:
+    """Whether the two files are a device's certificate and the private key that belongs to it, today.
+
+    Args:
+        key: None where it lies elsewhere, and only the certificate can be looked at.
+    """
     problems: list[UsageError] = []
     cautions: list[str] = []
     chain: tuple[x509.Certificate, ...] = ()
@@ -74,13 +78,14 @@ def check_identity(certificate: Path, key: Path, now: datetime) -> Findings:
             cautions.append(f"{certificate} is an authority's certificate; a device's own has no need to sign others")
     except UsageError as error:
         problems.append(error)
-    try:
-        private = read_private_key(key)
-        if chain:
-            problems += _pair_problems(certificate, chain, key, private)
-        problems += _weakness(key, private)
-    except UsageError as error:
-        problems.append(error)
+    if key is not None:
+        try:
+            private = read_private_key(key)
+            if chain:
+                problems += _pair_problems(certificate, chain, key, private)
+            problems += _weakness(key, private)
+        except UsageError as error:
+            problems.append(error)
     return Findings(tuple(map(facts_of, chain)), tuple(problems), tuple(cautions))
 
 

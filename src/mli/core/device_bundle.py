@@ -36,7 +36,7 @@ class Bundle:
 
     Attributes:
         certificate: the device's own.
-        key: kind and size.
+        key: kind and size; None where it is on the device already.
         cautions: what works but somebody should know.
     """
 
@@ -47,7 +47,7 @@ class Bundle:
     port: int
     files: tuple[str, ...]
     certificate: CertificateFacts
-    key: str
+    key: str | None
     authorities: tuple[CertificateFacts, ...]
     trusted: int
     cautions: tuple[str, ...]
@@ -83,7 +83,7 @@ def write_bundle(
         port=request.port,
         files=tuple(name for name, _, _ in members if not name.endswith("/")),
         certificate=identity.facts[0],
-        key=key_text(read_private_key(request.key)),
+        key=None if request.key is None else key_text(read_private_key(request.key)),
         authorities=authorities.facts,
         trusted=len(names.trusted),
         cautions=tuple(found.cautions),
@@ -111,8 +111,9 @@ def _members(request: BundleRequest, names: Names) -> list[tuple[str, int, bytes
         ("certs/", _FOLDER, b""),
         (f"certs/{CA_FILE}", _FILE, request.authorities.read_bytes()),
         (f"certs/{CERTIFICATE_FILE}", _FILE, request.certificate.read_bytes()),
-        (f"certs/{KEY_FILE}", _PRIVATE, request.key.read_bytes()),
     ]
+    if request.key is not None:
+        files.append((f"certs/{KEY_FILE}", _PRIVATE, request.key.read_bytes()))
     if not names.trusted:
         return files
     return [*files, ("device.yaml", _FILE, _yaml({"trust": list(names.trusted)}))]
