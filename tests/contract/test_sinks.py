@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.fixtures.brokers import RecordingBrokerProcess, wait_until
+from tests.fixtures.greengrass_ipc import Nucleus
 
+from mli.config.settings import NucleusSettings
+from mli.delivery.sinks.greengrass import GreengrassSink
 from mli.delivery.sinks.mqtt import MqttSink
 from mli.delivery.sinks.sink import Sink
 from mli.delivery.sinks.stdout import StdoutSink
@@ -54,9 +57,12 @@ def spooled(rowid: int, qos: int = 1) -> SpooledMessage:
     return SpooledMessage(rowid, message)
 
 
-@pytest.fixture(params=["stdout", "mqtt"])
-def make_sink(request: pytest.FixtureRequest, recording_broker: RecordingBrokerProcess) -> MakeSink:
+@pytest.fixture(params=["stdout", "mqtt", "greengrass"])
+def make_sink(
+    request: pytest.FixtureRequest, recording_broker: RecordingBrokerProcess, tmp_path: Path
+) -> Iterator[MakeSink]:
     """A sink, and what has arrived on its far side."""
+    nuclei: list[Nucleus] = []
 
     def stdout() -> tuple[Sink, Callable[[], list[str]]]:
         stream = io.StringIO()
@@ -67,7 +73,17 @@ def make_sink(request: pytest.FixtureRequest, recording_broker: RecordingBrokerP
         sink = MqttSink(recording_broker.settings())
         return sink, lambda: [str(event["payload"]) for event in recording_broker.events()]
 
-    return stdout if request.param == "stdout" else mqtt
+    def greengrass() -> tuple[Sink, Callable[[], list[str]]]:
+        recording_broker.start()
+        nucleus = Nucleus(tmp_path, recording_broker.settings().port)
+        nuclei.append(nucleus)
+        nucleus.start()
+        sink = GreengrassSink(NucleusSettings(str(nucleus.path), nucleus.token))
+        return sink, lambda: [str(event["payload"]) for event in recording_broker.events()]
+
+    yield {"stdout": stdout, "mqtt": mqtt, "greengrass": greengrass}[request.param]
+    for nucleus in nuclei:
+        nucleus.close()
 
 
 def test_each_message_arrives_whole_in_order_and_its_fate_is_told_once(make_sink: MakeSink) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from mli import __version__
+from mli.cli.component import component_app
 from mli.cli.config import config
 from mli.cli.core import core_app
 from mli.cli.demo import demo
@@ -42,6 +43,7 @@ app.command()(doctor)
 model_app.command("import")(import_model)
 app.add_typer(model_app, name="model")
 app.add_typer(core_app, name="core")
+app.add_typer(component_app, name="component", hidden=True)
 app.add_typer(device_app, name="device")
 
 

@@ -21,7 +21,8 @@ from mli.config.short_form import Expansion, expand_deployment
 from mli.config.showing import shown_deployment
 from mli.config.yaml_places import PlacedYaml, parse_settings
 
-Origin = Literal["file", "remote"]
+Origin = Literal["file", "remote", "component"]
+"""A file of this machine, a message of the broker, the configuration of a Greengrass component."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ def parse_deployment(
 
     Args:
         text: YAML or JSON, long or short form.
-        origin: what came over the network (``remote``) has a revision, its relative paths are of the device's root,
-            and the device's ``allow`` bounds which files and hosts it may name. A local file may name any.
+        origin: of what came over the network relative paths are of the device's root, and the device's ``allow``
+            bounds which files and hosts it may name; a message (``remote``) has a revision. A local file may name any.
         folder: relative paths of a local file are of it.
         name: of the file or topic, for errors.
         check_files: False where archives and images need not be there (any more), as at boot.
@@ -60,12 +61,12 @@ def parse_deployment(
     Raises:
         UsageError: everything that is wrong with it, or that this device does not allow.
     """
-    remote = origin == "remote"
+    remote = origin != "file"
     folder = Path(device.root) if remote else folder.absolute()
     placed, expansion, file, problems = _checked(text, name)
     if file.thing is not None and file.thing != device.thing:
         problems.append((("thing",), f"this deployment is for {file.thing}, and this device is {device.thing}"))
-    if remote and file.revision is None:
+    if origin == "remote" and file.revision is None:
         problems.append((("revision",), "this key is missing; a deployment that comes over the network needs it"))
     deployment = build_deployment(file, Reach(device, folder, remote, check_files), problems)
     if problems:

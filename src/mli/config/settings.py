@@ -170,6 +170,19 @@ class MqttSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NucleusSettings:
+    """A component's line to its Greengrass nucleus.
+
+    Attributes:
+        socket_path: of its IPC socket.
+        token: says which component asks.
+    """
+
+    socket_path: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolSettings:
     """Bounds of the queue on disk.
 

@@ -1,8 +1,9 @@
-"""The wiring point of ``mli core start``: a device's agent.
+"""The wiring point of ``mli core start`` and ``mli component run``: a device's agent.
 
 The device on one page: this process holds the root, the spool and the one connection to the broker. Its threads:
 
-    intake      opens, checks and parses what comes on ``mli/deployments/<thing>``
+    home        (a component of Greengrass) follows the configuration, answers what is proposed
+    intake      opens, checks and parses what comes on ``mli/deployments/<thing>``, or from there
     deployer    brings the models, proves them in a sandboxed child, activates
     watcher     says that a new deployment is healthy, or takes it back
     supervisor  one a pipeline, with its worker process
@@ -29,6 +30,7 @@ from mli.core.bringing import Bringer
 from mli.core.control import ControlServer, Request
 from mli.core.deployer import Deployer
 from mli.core.deployment_store import DeploymentStore
+from mli.core.home import BrokerHome, Home
 from mli.core.intake import Intake
 from mli.core.isolation.for_device import isolator_for
 from mli.core.loading import Loader
@@ -42,20 +44,15 @@ from mli.core.status import (
     BrokerState,
     DeploymentStatus,
     Summary,
-    encoded,
     offline_document,
 )
 from mli.core.summary import broker_state, summarize
 from mli.core.supervisor import PipelineSupervisor
-from mli.core.topics import deployment_topic, report_topic, status_topic
+from mli.core.topics import report_topic, status_topic
 from mli.core.wanted import Reporter
 from mli.core.watcher import Watcher
 from mli.core.worker_process import Death
-from mli.delivery.sinks.mqtt import MqttSink
-from mli.delivery.sinks.mqtt_connection import Will
-from mli.delivery.sinks.mqtt_side_traffic import Incoming
-from mli.delivery.sinks.sink import Sink
-from mli.errors import MliError, UsageError
+from mli.errors import MliError
 from mli.frozen_json import to_json
 from mli.models.repository import Repository
 
@@ -78,12 +75,18 @@ class Agent:
 
     The caller holds the root's lock, and its logs are open.
 
+    Args:
+        home: a device with a broker where none is given.
+
     Raises:
         MliError: on entering: the root, the spool or the broker's certificates cannot be used.
     """
 
-    def __init__(self, device: DeviceSettings, root: Root, notifier: Notifier | None = None) -> None:
+    def __init__(
+        self, device: DeviceSettings, root: Root, notifier: Notifier | None = None, home: Home | None = None
+    ) -> None:
         self._device = device
+        self._home = home or BrokerHome(device)
         self._root = root
         self._notifier = notifier or Notifier()
         self._stack = contextlib.ExitStack()
@@ -104,7 +107,7 @@ class Agent:
             self._repository = Repository(root.path)
             self._isolator = isolator_for(device)
             stack.callback(self._isolator.close)
-            self._sink = self._make_sink()
+            self._sink = self._home.make_sink(self._deployment_came)
             self._outbound = Outbound(
                 device, root, self._sink, on_failure=self._delivery_failed, on_action=lambda _: None
             )
@@ -144,7 +147,7 @@ class Agent:
         self._deployer = Deployer(
             device, self._store, bringer, self._loader, self._serving, self._watcher, self._reporter
         )
-        self._intake = Intake(device, self._store, self._reporter, self._deployer)
+        self._intake = Intake(device, self._store, self._reporter, self._deployer, origin=self._home.origin)
         self._boot = Boot(
             self._store,
             self._loader,
@@ -167,22 +170,8 @@ class Agent:
         control = ControlServer(self._root.control_socket, handlers)
         control.start()
         stack.callback(control.stop)
-
-    def _make_sink(self) -> Sink:
-        mqtt = self._device.mqtt
-        if mqtt is None:
-            raise UsageError(
-                "the device has no broker",
-                where=str(self._root.path),
-                remedy="give it one: `mqtt:` in device.yaml, or config/config.json",
-            )
-        thing = self._device.thing
-        return MqttSink(
-            mqtt,
-            topics=(deployment_topic(thing),),
-            on_message=self._message,
-            will=Will(status_topic(thing), encoded(offline_document(thing, __version__))),
-        )
+        self._home.start(self._intake, self.request_stop)
+        stack.callback(self._home.stop)
 
     # --- running -------------------------------------------------------------------------------------------
 
@@ -228,18 +217,16 @@ class Agent:
             return time.monotonic() >= deadline or not self._outbound.drain.status().sink.connected
 
         self._outbound.drain.wait_until_empty(self._device.spool.drain_timeout_s, enough)
-        if isinstance(self._sink, MqttSink):
-            document = offline_document(self._device.thing, __version__)
-            self._sink.set_state(status_topic(self._device.thing), encoded(document))
-            self._sink.wait_states(LAST_WORD_S if self._outbound.drain.status().sink.connected else 0.0)
+        document = offline_document(self._device.thing, __version__)
+        self._sink.set_state(status_topic(self._device.thing), self._home.message(document))
+        self._sink.wait_states(LAST_WORD_S if self._outbound.drain.status().sink.connected else 0.0)
         left = self._outbound.spool.queued
         log.info("the core ends; %d messages wait for its next start", left)
 
     # --- what comes ----------------------------------------------------------------------------------------
 
-    def _message(self, incoming: Incoming) -> None:
-        if incoming.topic == deployment_topic(self._device.thing):
-            self._intake.message(incoming.payload, retained=incoming.retained)
+    def _deployment_came(self, payload: bytes, retained: bool) -> None:
+        self._intake.message(payload, retained=retained)
 
     def _pipelines_changed(self) -> None:
         self._serving_changed()
@@ -266,12 +253,10 @@ class Agent:
         self._summary_asked.set()
         if status.error is not None:
             self._last_error = status.error.what
-        if isinstance(self._sink, MqttSink):
-            self._sink.set_state(report_topic(self._device.thing), encoded(status.document()))
+        self._sink.set_state(report_topic(self._device.thing), self._home.message(status.document()))
 
     def _publish_summary(self) -> None:
-        if isinstance(self._sink, MqttSink):
-            self._sink.set_state(status_topic(self._device.thing), encoded(self.summary().document()))
+        self._sink.set_state(status_topic(self._device.thing), self._home.message(self.summary().document()))
 
     def summary(self) -> Summary:
         """The core as it is now."""
@@ -301,7 +286,8 @@ class Agent:
             **self.summary().document(),
             "root": str(self._root.path),
             "broker": to_json(broker_state(drain.sink)),
-            "delivered": drain.delivered,
+            "delivered": 0 if drain.sink.hands_on else drain.delivered,
+            "handed_on": {"to": drain.sink.hands_on, "messages": drain.delivered} if drain.sink.hands_on else None,
             "deployment": None if last is None else last.document(),
             "end": True,
         }

@@ -141,7 +141,7 @@ class Boot:
             highest = Highest()
         if highest.identity not in (None, record.identity) and highest.state in FINAL:
             self._reporter.tell(
-                highest.state, revision=highest.revision, identity=highest.identity, error=highest.error
+                highest.state, revision=highest.told_revision, identity=highest.identity, error=highest.error
             )
         else:
             self._reporter.tell("healthy", revision=pointer.revision, identity=record.identity, models=record.models)

@@ -121,7 +121,7 @@ class Bringer:
 
             device = self._device
             tls = None if device.mqtt is None else device.mqtt.tls
-            allow = device.allow if origin == "remote" else None
+            allow = None if origin == "file" else device.allow
             self._fetchers[origin] = Fetcher(device.store, allow, tls, device.thing)
         return self._fetchers[origin]
 

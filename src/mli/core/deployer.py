@@ -125,14 +125,17 @@ class Deployer:
             "deployment %s, revision %s, from %s: received",
             wanted.identity[:12],
             wanted.revision,
-            "the network" if wanted.origin == "remote" else wanted.name,
+            wanted.name if wanted.origin == "file" else "the network",
         )
+        before = self._reporter.last
         try:
             self._tell(wanted, "received")
             self._check_quarantine(wanted)
             if not self._runs_already(wanted):
                 with self._watcher.nothing_cleared():
                     self._carry_out(wanted)
+            if wanted.judged is not None and before is not None:
+                self._reporter.tell_last(before)
         except (Interrupted, FetchCancelled, JobCancelled):
             self._left(wanted)
         except RefusedError as error:
@@ -159,6 +162,9 @@ class Deployer:
         pointer = self._store.pointer()
         if pointer.current != wanted.identity or self._serving.current is None:
             return False
+        if wanted.judged is not None:
+            wanted.judged(None)
+            return True
         if pointer.revision != wanted.revision:
             self._store.point(replace(pointer, revision=wanted.revision))
             self._watcher.renumber(wanted.revision)
@@ -188,7 +194,10 @@ class Deployer:
         deployed = self._loader.prepare(wanted.settings, installed, lambda: self._is_left(deadline))
         record = self._prove(deployed, record, deadline)
         self._store.keep(record)
-        self._activate(wanted, deployed, record, deadline)
+        if wanted.judged is None:
+            self._activate(wanted, deployed, record, deadline)
+        else:
+            wanted.judged(None)
 
     def _bring(
         self, wanted: Wanted, record: DeploymentRecord, deadline: float
@@ -333,6 +342,10 @@ class Deployer:
 
     def _end(self, wanted: Wanted, state: DeploymentState, error: MliError | None = None) -> None:
         """Tell and note that nothing more is done for a deployment."""
+        if wanted.judged is not None:
+            if state in ("superseded", "cancelled"):
+                return
+            wanted.judged(error)
         self._watcher.ended(wanted, state, error)
 
 

@@ -24,9 +24,10 @@ from mli.models.staging import PREFIX, write_durably
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Origin = Literal["file", "remote"]
+Origin = Literal["file", "remote", "component"]
 
 HISTORY_KEPT = 10
+NO_REVISION = -1
 QUARANTINED = 100
 
 
@@ -83,15 +84,21 @@ class Highest:
     """The newest deployment that came over the network, and how far it got.
 
     Attributes:
+        revision: NO_REVISION for one that has none: a component's configuration need not.
         state: ``received`` until it has come to an end.
         message: sha256 of the message as it came.
     """
 
-    revision: int = -1
+    revision: int = NO_REVISION
     identity: str | None = None
     state: DeploymentState = "received"
     error: Problem | None = None
     message: str | None = None
+
+    @property
+    def told_revision(self) -> int | None:
+        """As documents have it."""
+        return None if self.revision == NO_REVISION else self.revision
 
 
 @dataclass(frozen=True, slots=True)

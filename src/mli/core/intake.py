@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mli.config.settings import DeviceSettings
-from mli.core.deployment_store import DeploymentStore, Highest
+from mli.core.deployment_store import NO_REVISION, DeploymentStore, Highest
 from mli.core.envelope import Opened, open_message
 from mli.core.status import FINAL, DeploymentState
 from mli.core.wanted import Reporter, Wanted
@@ -40,7 +40,13 @@ class Applies(Protocol):
 
 
 class Intake:
-    """A thread that takes deployment messages, one after another; ``message`` never waits for it."""
+    """A thread that takes deployment messages, one after another; ``message`` never waits for it.
+
+    Args:
+        origin: ``remote``: of a broker, whose messages have revisions that only rise: an old one must not come in
+            again. ``component``: of a Greengrass component's configuration, which is whatever it is now and may go
+            back; what failed is tried again whenever it is handed over.
+    """
 
     def __init__(
         self,
@@ -49,7 +55,9 @@ class Intake:
         reporter: Reporter,
         deployer: Applies,
         clock: Callable[[], float] = time.time,
+        origin: Literal["remote", "component"] = "remote",
     ) -> None:
+        self._origin = origin
         self._device = device
         self._store = store
         self._reporter = reporter
@@ -74,6 +82,39 @@ class Intake:
             retained: the broker had it; otherwise it was published just now.
         """
         self._put((payload, retained))
+
+    def judge(self, payload: bytes, judged: Callable[[MliError | None], None]) -> None:
+        """Find out whether a deployment would be activated: its model is brought and tried out, and what runs stays.
+
+        Args:
+            judged: told once, from any thread, with why not; hears nothing where something newer comes first.
+        """
+        try:
+            opened = self._open(payload)
+            wanted = self._wanted(opened, judged) if opened.kind == "deployment" else None
+            if wanted is None or self._store.pointer().current == wanted.identity:
+                judged(None)
+                return
+            log.info("deployment %s is proposed", wanted.identity[:12])
+        except MliError as error:
+            self._refuse(error, None)
+            judged(error)
+            return
+        self._deployer.apply(wanted)
+
+    def check(self, payload: bytes, device: DeviceSettings) -> None:
+        """Whether a deployment has the right form for a device with other settings than this one's.
+
+        Raises:
+            RefusedError: it has not.
+        """
+        opened = open_message(payload, thing=device.thing, trust=device.trust, now=self._clock())
+        if opened.kind == "deployment":
+            self._wanted(opened, device=device)
+
+    def refuse(self, error: MliError) -> None:
+        """Tell that what was sent is refused, whoever found out; what runs stays."""
+        self._refuse(error, None)
 
     def _put(self, item: tuple[bytes, bool] | None) -> None:
         while True:
@@ -104,15 +145,13 @@ class Intake:
         try:
             if self._is_known(payload, retained):
                 return
-            trust = self._store.trust(self._device.trust)
-            highest = self._store.highest().revision
-            opened = open_message(payload, thing=self._device.thing, trust=trust, now=self._clock(), highest=highest)
+            opened = self._open(payload)
             if opened.kind == "nothing":
                 log.info("no deployment is wanted; what runs stays")
             elif opened.kind == "cancel":
                 self._cancel(opened, retained)
             else:
-                self._deploy(opened, retained, _digest(payload))
+                self._deploy(self._wanted(opened), retained, _digest(payload))
         except MliError as error:
             self._refuse(error, opened.revision if opened else self._claimed(payload, error))
 
@@ -130,14 +169,15 @@ class Intake:
         """Whether this very message has been dealt with. The broker sends the last one at each connect; whoever
         signed it need not be trusted any more by then: it may have said so itself."""
         highest = self._store.highest()
-        if highest.identity is None or highest.message != _digest(payload) or not _is_done(highest, retained):
+        if highest.identity is None or highest.message != _digest(payload) or not self._is_done(highest, retained):
             return False
         self._tell_known(highest)
         return True
 
     def _tell_known(self, highest: Highest) -> None:
-        log.info("revision %d is known: %s", highest.revision, highest.state)
-        self._reporter.tell(highest.state, revision=highest.revision, identity=highest.identity, error=highest.error)
+        revision = highest.told_revision
+        log.info("revision %s is known: %s", revision, highest.state)
+        self._reporter.tell(highest.state, revision=revision, identity=highest.identity, error=highest.error)
 
     def _refuse(self, error: MliError, revision: int | None) -> None:
         log.error("a deployment was refused: %s", error)
@@ -162,14 +202,27 @@ class Intake:
         if not self._deployer.cancel(revision):
             self._reporter.tell("cancelled", revision=revision, identity=None)
 
-    def _deploy(self, opened: Opened, retained: bool, message: str) -> None:
+    def _open(self, payload: bytes) -> Opened:
+        trust = self._store.trust(self._device.trust)
+        highest = self._store.highest().revision
+        return open_message(payload, thing=self._device.thing, trust=trust, now=self._clock(), highest=highest)
+
+    def _wanted(
+        self,
+        opened: Opened,
+        judged: Callable[[MliError | None], None] | None = None,
+        device: DeviceSettings | None = None,
+    ) -> Wanted:
         from mli.config.deployment import parse_deployment  # pydantic and YAML: only when one comes
 
-        folder = Path(self._device.root)
-        name = f"mli/deployments/{self._device.thing}"
-        settings = parse_deployment(opened.payload, self._device, origin="remote", folder=folder, name=name)
+        folder, name = Path(self._device.root), f"mli/deployments/{self._device.thing}"
+        if self._origin == "component":
+            name = "the component's configuration"
+        settings = parse_deployment(
+            opened.payload, device or self._device, origin=self._origin, folder=folder, name=name
+        )
         revision = opened.revision if opened.revision is not None else settings.revision
-        if revision is None:
+        if revision is None and self._origin == "remote":
             raise UsageError("a deployment from the network needs a `revision`", where=name)
         if settings.trust is not None and opened.key_id is None:
             raise RefusedError(
@@ -177,32 +230,39 @@ class Intake:
                 where=name,
                 remedy="sign it with a key that is trusted now, or change `trust` in device.yaml",
             )
-        if not self._is_news(revision, settings.identity, retained):
+        text = opened.payload.decode()
+        return Wanted(settings, text, self._origin, str(folder), name, revision, opened.key_id, judged=judged)
+
+    def _deploy(self, wanted: Wanted, retained: bool, message: str) -> None:
+        revision = NO_REVISION if wanted.revision is None else wanted.revision
+        if not self._is_news(revision, wanted.identity, retained):
             return
-        self._store.raise_to(Highest(revision, settings.identity, "received", message=message))
-        self._deployer.apply(
-            Wanted(settings, opened.payload.decode(), "remote", str(folder), name, revision, opened.key_id)
-        )
+        self._store.raise_to(Highest(revision, wanted.identity, "received", message=message))
+        self._deployer.apply(wanted)
 
     def _is_news(self, revision: int, identity: str, retained: bool) -> bool:
         """Whether a message wants something that is not done yet."""
         highest = self._store.highest()
-        if revision > highest.revision:
+        if self._origin == "component":
+            if (revision, identity) != (highest.revision, highest.identity):
+                return True
+        elif revision > highest.revision:
             _check_step(revision, highest.revision)
             return True
-        if revision < highest.revision or identity != highest.identity:
+        elif revision < highest.revision or identity != highest.identity:
             raise _too_low(revision, highest.revision)
         if self._deployer.is_under_way(identity):
             return False
-        if _is_done(highest, retained):
+        if self._is_done(highest, retained):
             self._tell_known(highest)
             return False
         return True  # it was interrupted, or somebody asks for another try
 
-
-def _is_done(highest: Highest, retained: bool) -> bool:
-    """Who publishes once more what failed asks for another try; the broker does not."""
-    return highest.state in FINAL and (retained or highest.state != "failed")
+    def _is_done(self, highest: Highest, retained: bool) -> bool:
+        """Who publishes once more what failed asks for another try; the broker does not."""
+        if self._origin == "component":
+            return highest.state in ("healthy", "rolled_back")
+        return highest.state in FINAL and (retained or highest.state != "failed")
 
 
 def _digest(message: bytes) -> str:

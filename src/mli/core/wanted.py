@@ -26,6 +26,8 @@ class Wanted:
         revision: of the message; None for a file without one.
         signed_by: id of the trusted key; None where nothing was proved.
         listener: hears each of its states, for whoever sent it from this machine.
+        judged: where not None, it is only found out whether it would be activated: told once, with why not. It hears
+            nothing where something newer came first.
     """
 
     settings: DeploymentSettings
@@ -37,6 +39,7 @@ class Wanted:
     signed_by: str | None = None
     received_at: float = field(default_factory=time.time)
     listener: Listener | None = None
+    judged: Callable[[MliError | None], None] | None = None
 
     @property
     def identity(self) -> str:

@@ -155,7 +155,7 @@ class Watcher:
 
     def ended(self, wanted: Wanted, state: DeploymentState, error: MliError | None = None) -> None:
         """Nothing more is done for a deployment: told, and noted where it came from the network."""
-        self._finish(wanted.identity, wanted.revision, state, error, remote=wanted.origin == "remote")
+        self._finish(wanted.identity, wanted.revision, state, error, remote=wanted.origin != "file")
 
     def _finish(
         self,
@@ -167,11 +167,11 @@ class Watcher:
         remote: bool,
         models: dict[str, ModelState] | None = None,
     ) -> None:
-        if remote and revision is not None:
+        if remote:
             problem = None if error is None else Problem.of(error)
             try:
                 highest = self._store.highest()
-                if highest.revision == revision and highest.identity == identity:
+                if highest.told_revision == revision and highest.identity == identity:
                     self._store.raise_to(replace(highest, state=state, error=problem))
             except MliError as trouble:
                 log.error("%s", trouble)
@@ -245,7 +245,7 @@ class Watcher:
             found.revision,
             "healthy",
             None,
-            remote=record.origin == "remote",
+            remote=record.origin != "file",
             models=record.models,
         )
         self.clear_away()
@@ -259,7 +259,7 @@ class Watcher:
         self._store.quarantine(Quarantined(record.identity, self._clock(), found.revision, reason))
         back = self.go_back(pointer)
         self._watch_no_more(found)
-        remote = record.origin == "remote"
+        remote = record.origin != "file"
         self._finish(record.identity, found.revision, "rolled_back", why, remote=remote, models=record.models)
         if back is None:
             log.error("there is no deployment before it: nothing runs now")

@@ -65,7 +65,7 @@ def read_active(root: Root, device: DeviceSettings) -> DeploymentSettings | None
     return parse_deployment(
         text.encode(),
         device,
-        origin="remote" if origin == "remote" else "file",
+        origin="remote" if origin == "remote" else "component" if origin == "component" else "file",
         folder=Path(folder),
         name=name,
         check_files=False,

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from paho.mqtt.properties import Properties
 
+from mli.delivery.sinks.identifying import identifying_pairs
 from mli.types import Message
 
 
 def message_properties(message: Message) -> Properties:
     """What tells a message's identity beside its payload."""
-    return _PackedProperties(_pairs(message))
+    return _PackedProperties(identifying_pairs(message))
 
 
 def publish_bytes(message: Message) -> int:
     """Upper bound of the size of the MQTT 5 PUBLISH packet, header included."""
-    pairs = sum(5 + len(name.encode()) + len(value.encode()) for name, value in _pairs(message))
+    pairs = sum(5 + len(name.encode()) + len(value.encode()) for name, value in identifying_pairs(message))
     return 5 + 2 + len(message.topic.encode()) + 2 + 4 + pairs + len(message.payload)
-
-
-def captured_at_text(captured_at: float) -> str:
-    """Unix seconds as ISO 8601 in UTC with milliseconds: 2026-11-22T17:30:00.123Z."""
-    moment = datetime.fromtimestamp(round(captured_at * 1000) / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _pairs(message: Message) -> list[tuple[str, str]]:
-    return [
-        ("id", message.id),
-        ("sequence", str(message.sequence)),
-        ("captured_at", captured_at_text(message.captured_at)),
-        ("model", message.model_sha256),
-    ]
 
 
 class _PackedProperties(Properties):

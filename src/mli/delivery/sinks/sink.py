@@ -19,6 +19,8 @@ class SinkStatus:
         subscribed: whether the far side has accepted the subscription; None where nothing was to be subscribed to.
         endpoint: where messages go, for a person: ``mqtts://host:port``.
         left_out: what the far side does not allow, and why, a line each; messages go on without it.
+        hands_on: what ``delivered`` tells is only that somebody on this device has taken the message, to send it on:
+            its name, such as ``the nucleus``. None: the far side itself has it.
     """
 
     connected: bool
@@ -27,6 +29,7 @@ class SinkStatus:
     subscribed: bool | None = None
     endpoint: str = ""
     left_out: tuple[str, ...] = ()
+    hands_on: str | None = None
 
 
 class SinkListener(Protocol):
@@ -74,3 +77,19 @@ class Sink(Protocol):
 
     def status(self) -> SinkStatus:
         """The connection as it is."""
+
+
+class StatefulSink(Sink, Protocol):
+    """A sink that also keeps what the device says of itself: one message a topic, the newest, retained."""
+
+    def set_state(self, topic: str, payload: bytes | None) -> None:
+        """Have the far side keep it: now where connected, and again at each connect; None clears what is kept.
+
+        Never blocks on the far side, and may be called from any thread, also before ``open``.
+
+        Raises:
+            ValueError: a topic that cannot be published to, or one of too many.
+        """
+
+    def wait_states(self, timeout_s: float) -> bool:
+        """Whether the far side has taken the newest state of every topic within the time."""

@@ -1,0 +1,1 @@
+"""mli as a component of AWS IoT Greengrass V2."""
