@@ -19,9 +19,11 @@ from mli.cli.demo import demo
 from mli.cli.deploy import deploy
 from mli.cli.device import device_app
 from mli.cli.doctor import doctor
+from mli.cli.migrate import migrate
 from mli.cli.model import model_app
 from mli.cli.model_import import import_model
 from mli.cli.run import run
+from mli.cli.stack import stack_app
 from mli.cli.watch import watch
 from mli.errors import MliError
 
@@ -40,11 +42,13 @@ app.command()(config)
 app.command()(watch)
 app.command()(deploy)
 app.command()(doctor)
+app.command()(migrate)
 model_app.command("import")(import_model)
 app.add_typer(model_app, name="model")
 app.add_typer(core_app, name="core")
 app.add_typer(component_app, name="component", hidden=True)
 app.add_typer(device_app, name="device")
+app.add_typer(stack_app, name="stack")
 
 
 def _version(wanted: bool) -> None:

@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import botocore.exceptions as aws_errors
+from botocore.parsers import ResponseParserError
 
 from mli.errors import MliError, RefusedError, RetryError, StopError, UsageError
 
 _DENIED = frozenset(
-    {"AccessDenied", "AccessDeniedException", "UnauthorizedException", "UnauthorizedOperation", "NotAuthorized"}
+    {
+        "403",
+        "AccessDenied",
+        "AccessDeniedException",
+        "ForbiddenException",
+        "NotAuthorized",
+        "UnauthorizedException",
+        "UnauthorizedOperation",
+    }
 )
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _UNKNOWN_KEYS = frozenset(
@@ -36,6 +45,17 @@ _BUSY = frozenset(
 _MISSING = re.compile(
     r"(?P<who>arn:\S+) is not authorized to perform: (?P<action>[a-z0-9-]+:\w+)(?: on resource: (?P<resource>\S+))?"
 )
+_ACTIONS = {
+    "HeadBucket": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
+    "GetObject": "s3:GetObject",
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "ListObjectVersions": "s3:ListBucketVersions",
+    "DeleteObjects": "s3:DeleteObject and s3:DeleteObjectVersion",
+}
 _RIGHTS = "docs/security.md lists what the person who deploys may do"
 _LOG_IN = "aws configure, or aws sso login, or AWS_PROFILE; then the same command again"
 
@@ -49,7 +69,7 @@ def asking(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (aws_errors.BotoCoreError, aws_errors.ClientError) as error:
+    except (aws_errors.BotoCoreError, aws_errors.ClientError, ResponseParserError) as error:
         raise trouble(error, what) from error
 
 
@@ -99,6 +119,13 @@ def trouble(error: Exception, what: str) -> MliError:
             got=str(error),
             remedy="behind an inspecting proxy, name its authority: AWS_CA_BUNDLE=FILE.pem",
         )
+    if isinstance(error, ResponseParserError):
+        return RetryError(
+            "What came back is no answer of AWS.",
+            where=where,
+            got=" ".join(str(error).split())[:200],
+            remedy="is a proxy or a captive portal in between? Otherwise the same command again",
+        )
     if isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError):
         return RetryError(
             "AWS cannot be reached.",
@@ -138,21 +165,35 @@ def _answered(error: aws_errors.ClientError, what: str) -> MliError:
     )
 
 
-def _denied(code: str, said: str, where: str, operation: str) -> StopError:
-    """Which right is missing, and for whom."""
+def missing_right(said: str, where: str) -> StopError | None:
+    """Which right is missing, and for whom, where AWS says so in words; None where it does not.
+
+    Args:
+        said: a message of AWS, or a reason in the log of a stack.
+        where: what was being done.
+    """
     found = _MISSING.search(said)
     if found is None:
-        return StopError(
-            f"A right is missing: {operation}.",
-            where=where,
-            got=f"{code}: {said}",
-            remedy=f"{_RIGHTS}; have it granted, then go on",
-        )
-    on = f" on {found['resource'].rstrip('.')}" if found["resource"] else ""
+        return None
+    on = f" on {found['resource'].rstrip('.,')}" if found["resource"] else ""
     return StopError(
         f"A right is missing: {found['action']}.",
         where=where,
         expected=f"{found['who']} may {found['action']}{on}",
         got=said,
+        remedy=f"{_RIGHTS}; have it granted, then the same command again",
+    )
+
+
+def _denied(code: str, said: str, where: str, operation: str) -> StopError:
+    """S3 does not say who may not do what: its operations are named by the right that they need."""
+    told = missing_right(said, where)
+    if told is not None:
+        return told
+    action = _ACTIONS.get(operation)
+    return StopError(
+        f"A right is missing: {action}." if action else f"A right is missing: {operation}.",
+        where=where,
+        got=f"{code}: {said}",
         remedy=f"{_RIGHTS}; have it granted, then the same command again",
     )

@@ -1,0 +1,187 @@
+"""What would change in a stack, asked before it changes: CloudFormation's change sets."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from botocore.exceptions import ClientError
+
+from mli.cloud.aws import Aws
+from mli.cloud.stack_failures import explained
+from mli.cloud.stack_state import Stack
+from mli.cloud.troubles import asking
+from mli.errors import RefusedError, RetryError
+
+What = Literal["add", "change", "replace", "may replace", "remove"]
+Pause = Callable[[float], None]
+
+_PREFIX = "mli-"
+_SAME = ("didn't contain changes", "No updates are to be performed")
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _DEADLINE_S = 0.3, 3.0, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a stack shall be.
+
+    Attributes:
+        template: its text.
+        parameters: all that are not left at the template's default.
+    """
+
+    name: str
+    template: str
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    names_roles: bool = False
+    """The template makes IAM roles, which CloudFormation wants to be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What would happen to one resource."""
+
+    what: What
+    logical_id: str
+    type: str
+    physical_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """What CloudFormation would do; it does nothing until it is executed.
+
+    Attributes:
+        makes: the stack is not there yet.
+    """
+
+    name: str
+    change_set_id: str
+    stack_id: str
+    makes: bool
+    changes: tuple[Change, ...]
+
+
+def propose(aws: Aws, request: Request, stack: Stack | None, pause: Pause = time.sleep) -> ChangeSet | None:
+    """Ask what would change; None for nothing.
+
+    Args:
+        stack: what is there under this name; one that is only a plan is filled.
+
+    Raises:
+        RefusedError: CloudFormation does not take the template or the parameters.
+        MliError: AWS did not answer, or a right is missing.
+    """
+    makes = stack is None or stack.state == "review"
+    client = aws.client("cloudformation")
+    with asking(f"what would change in the stack {request.name}"):
+        if makes and stack is not None:
+            _forget_plans(client, stack)
+        told = client.create_change_set(
+            StackName=request.name,
+            ChangeSetName=f"{_PREFIX}{secrets.token_hex(6)}",
+            ChangeSetType="CREATE" if makes else "UPDATE",
+            TemplateBody=request.template,
+            Parameters=[{"ParameterKey": key, "ParameterValue": text} for key, text in request.parameters.items()],
+            Tags=[{"Key": key, "Value": text} for key, text in request.tags.items()],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if request.names_roles else [],
+        )
+        try:
+            status, reason, changes = _described(client, told["Id"], pause)
+        except BaseException:
+            _discard(client, told["Id"], told["StackId"] if makes else None)
+            raise
+        change_set = ChangeSet(request.name, told["Id"], told["StackId"], makes, changes)
+        if status == "CREATE_COMPLETE":
+            return change_set
+        discard(aws, change_set)
+    if any(text in reason for text in _SAME):
+        return None
+    raise explained(request.name, reason) or RefusedError(
+        f"CloudFormation does not take the stack {request.name}; nothing was changed.", got=reason
+    )
+
+
+def discard(aws: Aws, change_set: ChangeSet) -> None:
+    """Take a change set back, and with it a stack that was never more than a plan.
+
+    Raises:
+        MliError: AWS did not answer, or a right is missing.
+    """
+    with asking(f"to forget what would change in the stack {change_set.name}"):
+        _discard(
+            aws.client("cloudformation"), change_set.change_set_id, change_set.stack_id if change_set.makes else None
+        )
+
+
+def execute(aws: Aws, change_set: ChangeSet) -> None:
+    """Let CloudFormation do it; it goes on by itself from here.
+
+    Raises:
+        MliError: AWS did not answer, or a right is missing.
+    """
+    with asking(f"to {'make' if change_set.makes else 'update'} the stack {change_set.name}"):
+        aws.client("cloudformation").execute_change_set(
+            ChangeSetName=change_set.change_set_id, StackName=change_set.stack_id
+        )
+
+
+def _described(client: Any, change_set_id: str, pause: Pause) -> tuple[str, str, tuple[Change, ...]]:
+    """Status, reason and changes, once CloudFormation has thought."""
+    waited, wait = 0.0, _FIRST_PAUSE_S
+    while True:
+        told = client.describe_change_set(ChangeSetName=change_set_id)
+        status = told["Status"]
+        if status not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
+            break
+        if waited > _DEADLINE_S:
+            raise RetryError("CloudFormation does not say what would change.", remedy="the same command again")
+        pause(wait)
+        waited, wait = waited + wait, min(wait * 1.5, _LONGEST_PAUSE_S)
+    changes = [_change(item) for item in told.get("Changes", ())]
+    while told.get("NextToken"):
+        told = client.describe_change_set(ChangeSetName=change_set_id, NextToken=told["NextToken"])
+        changes += [_change(item) for item in told.get("Changes", ())]
+    return status, told.get("StatusReason") or "", tuple(changes)
+
+
+def _change(told: Mapping[str, Any]) -> Change:
+    resource = told["ResourceChange"]
+    replacement = resource.get("Replacement")
+    if resource["Action"] == "Add":
+        what: What = "add"
+    elif resource["Action"] == "Remove":
+        what = "remove"
+    elif replacement == "True":
+        what = "replace"
+    else:
+        what = "may replace" if replacement == "Conditional" else "change"
+    return Change(
+        what, resource["LogicalResourceId"], resource["ResourceType"], resource.get("PhysicalResourceId") or ""
+    )
+
+
+def _forget_plans(client: Any, stack: Stack) -> None:
+    """Change sets that an interrupted command left on a stack that is only a plan."""
+    pages = client.get_paginator("list_change_sets").paginate(StackName=stack.name)
+    for page in pages:
+        for item in page["Summaries"]:
+            if item["ChangeSetName"].startswith(_PREFIX) and item.get("StackId") == stack.stack_id:
+                client.delete_change_set(ChangeSetName=item["ChangeSetId"])
+
+
+def _discard(client: Any, change_set_id: str, plan_only: str | None) -> None:
+    client.delete_change_set(ChangeSetName=change_set_id)
+    if plan_only is None:
+        return
+    try:
+        told = client.describe_stacks(StackName=plan_only)["Stacks"][0]
+        others = client.list_change_sets(StackName=plan_only)["Summaries"]
+    except ClientError:
+        return  # the plan went with its change set
+    if told["StackStatus"] == "REVIEW_IN_PROGRESS" and not [o for o in others if o.get("StackId") == plan_only]:
+        client.delete_stack(StackName=plan_only)

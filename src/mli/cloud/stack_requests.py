@@ -1,0 +1,107 @@
+"""Which templates and parameters make what is wanted of what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mli.cloud.aws import Aws
+from mli.cloud.names import SHARED_STACK
+from mli.cloud.stack_change import Change, Request
+from mli.cloud.stack_state import CORE_TAG, TAG, Stack
+from mli.cloud.stack_template import read_template, resources_made, with_defaults
+from mli.cloud.stack_wanted import Looked, Wanted
+from mli.cloud.template_text import template_text
+from mli.cloud.troubles import asking
+
+_NEW_MODEL = ("ModelS3Uri", "ModelSha256", "Source")
+"""A change of these is a new revision of the deployment."""
+_OWN_BUCKET = {"aws:cloudformation:stack-name": SHARED_STACK, "aws:cloudformation:logical-id": "ModelBucket"}
+"""Tags that CloudFormation gives to what it makes; they outlive the stack."""
+
+
+def shared_request(aws: Aws, stack: Stack | None, bucket: str | None) -> Request:
+    """The shared stack, whose devices can also read ``bucket``.
+
+    Parameters that it has stay as they are; a model bucket that an earlier stack left is taken in again.
+
+    Raises:
+        MliError: AWS did not answer, or a right is missing.
+    """
+    text = template_text("shared")
+    there = stack if stack is not None and stack.state == "settled" else None
+    parameters = dict(there.parameters) if there else {}
+    own = there.outputs.get("ModelBucket", "") if there else ""
+    if there is None:
+        own = retained_model_bucket(aws) or ""
+        parameters["ExistingModelBucket"] = own
+    buckets = [name for name in parameters.get("ModelBuckets", "").split(",") if name]
+    if bucket and bucket != own and bucket not in buckets:
+        buckets.append(bucket)
+    parameters["ModelBuckets"] = ",".join(buckets)
+    return Request(
+        SHARED_STACK,
+        text,
+        with_defaults(read_template(text), parameters),
+        {TAG: "shared"},
+        names_roles=True,
+    )
+
+
+def device_request(wanted: Wanted, looked: Looked, component_version: str) -> Request:
+    """The stack of one device; parameters that nobody named stay as they are.
+
+    Args:
+        component_version: of the Greengrass component; empty without Greengrass.
+    """
+    text = template_text("device")
+    there = looked.stacks.device
+    before = dict(there.parameters) if there is not None and there.state == "settled" else {}
+    parameters = {
+        **before,
+        "CoreName": wanted.core_name,
+        "CertIdParam": looked.certificate.certificate_id,
+        "ModelS3Uri": looked.model.uri,
+        "ModelSha256": looked.model.sha256,
+        "IotEndpoint": looked.iot_endpoint,
+        "CredentialsEndpoint": looked.credentials_endpoint,
+        "Runtime": looked.runtime,
+        "Adopt": "true" if wanted.adopt else "false",
+        "ComponentVersion": component_version,
+    }
+    if wanted.source is not None:
+        parameters["Source"] = wanted.source
+    if wanted.thing_group is not None:
+        parameters["ThingGroup"] = wanted.thing_group
+    template = read_template(text)
+    parameters = with_defaults(template, parameters)
+    if before:
+        parameters["Revision"] = str(_revision(before, parameters))
+    return Request(wanted.stack, text, parameters, {TAG: "device", CORE_TAG: wanted.core_name})
+
+
+def foreseen(request: Request) -> tuple[Change, ...]:
+    """What the template would make, where CloudFormation cannot be asked yet."""
+    return tuple(
+        Change("add", name, kind)
+        for name, kind in resources_made(read_template(request.template), request.parameters)
+    )
+
+
+def retained_model_bucket(aws: Aws) -> str | None:
+    """The model bucket that a deleted shared stack of this region left, found by its tags.
+
+    Raises:
+        MliError: AWS did not answer, or a right is missing.
+    """
+    client = aws.client("resourcegroupstaggingapi")
+    filters = [{"Key": key, "Values": [text]} for key, text in _OWN_BUCKET.items()]
+    with asking("for a model bucket of an earlier stack"):
+        pages = client.get_paginator("get_resources").paginate(TagFilters=filters, ResourceTypeFilters=["s3"])
+        arns = [item["ResourceARN"] for page in pages for item in page["ResourceTagMappingList"]]
+    return min((arn.rpartition(":")[2] for arn in arns), default=None)
+
+
+def _revision(before: Mapping[str, str], parameters: Mapping[str, str]) -> int:
+    """One more where what the device runs changes: a device takes only rising revisions from its topic."""
+    known = int(before["Revision"]) if before.get("Revision", "").isdigit() else 1
+    return known + any(before.get(name, parameters[name]) != parameters[name] for name in _NEW_MODEL)

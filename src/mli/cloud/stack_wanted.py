@@ -1,0 +1,322 @@
+"""What a person wants deployed, and everything that is looked at before anything changes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from botocore.exceptions import ClientError
+
+from mli.cloud.aws import Aws
+from mli.cloud.names import COMPONENT, COMPONENT_STACK, ROLE_ALIAS, SHARED_STACK, adopted_thing, device_stack
+from mli.cloud.stack_certificate import Certificate, certificate_id, certificate_of_thing, find_certificate
+from mli.cloud.stack_model import Model, find_model
+from mli.cloud.stack_owner import must_be_ours, must_be_usable
+from mli.cloud.stack_state import Stack, contents_of, look_at_stack
+from mli.cloud.troubles import asking, code_of
+from mli.errors import RefusedError, UsageError
+
+Runtime = Literal["core", "greengrass"]
+_THING = re.compile(r"[A-Za-z0-9:_-]{1,128}")
+_MISSING = "ResourceNotFoundException"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for.
+
+    Attributes:
+        core_name: the accelerator's ``CoreName``; the thing's name, and the end of its topic.
+        certificate: id, ARN or file; None for the stack's own, with ``adopt`` the thing's own.
+        model_uri: None for the stack's own; so with the others.
+        stack_name: None for the usual name.
+        adopt: take over ``<core name>_Core``, which the accelerator made.
+        thing_group: with Greengrass, deploy to this group, not to the thing alone.
+    """
+
+    core_name: str
+    certificate: str | None = None
+    model_uri: str | None = None
+    sha256: str | None = None
+    runtime: Runtime | None = None
+    adopt: bool = False
+    source: str | None = None
+    thing_group: str | None = None
+    stack_name: str | None = None
+
+    @property
+    def thing(self) -> str:
+        return adopted_thing(self.core_name) if self.adopt else self.core_name
+
+    @property
+    def stack(self) -> str:
+        return self.stack_name or device_stack(self.core_name)
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """The stacks that are there; None for those that are not."""
+
+    shared: Stack | None
+    component: Stack | None
+    device: Stack | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """All checks passed.
+
+    Attributes:
+        runtime: what shall run on the device.
+        iot_endpoint, credentials_endpoint: hosts of this account and region.
+        cautions: what is allowed, and better known.
+    """
+
+    stacks: Stacks
+    runtime: Runtime
+    certificate: Certificate
+    model: Model
+    iot_endpoint: str
+    credentials_endpoint: str
+    cautions: tuple[str, ...] = field(default=())
+
+
+def check_core_name(name: str) -> None:
+    """Raise UsageError for what is no name of a thing."""
+    if not _THING.fullmatch(name):
+        raise UsageError(
+            "this is no name for a core", expected="1 to 128 letters, digits, ':', '_' or '-'", got=repr(name)
+        )
+
+
+def look_at_stacks(aws: Aws, device: str) -> Stacks:
+    """The stacks that a device can have; each is ours.
+
+    Raises:
+        RefusedError: a stack of one of the names is not ours, or cannot be used as it stands.
+        MliError: AWS did not answer, or a right is missing.
+    """
+    return Stacks(
+        usable_stack(aws, SHARED_STACK, "shared"),
+        usable_stack(aws, COMPONENT_STACK, "component"),
+        usable_stack(aws, device, "device"),
+    )
+
+
+def usable_stack(aws: Aws, name: str, kind: str) -> Stack | None:
+    """The stack of this name, which is ours and can be used; None where there is none.
+
+    Raises:
+        RefusedError: it is not ours, or cannot be used as it stands.
+        MliError: AWS did not answer, or a right is missing.
+    """
+    stack = look_at_stack(aws, name)
+    if stack is not None:
+        must_be_usable(aws, stack, kind)
+    return stack
+
+
+def device_stack_of(aws: Aws, core_name: str, stack_name: str | None = None) -> Stack:
+    """The device's stack, which is there and ours.
+
+    Raises:
+        UsageError: no name of a core.
+        RefusedError: there is none, or it is not ours.
+        MliError: AWS did not answer, or a right is missing.
+    """
+    check_core_name(core_name)
+    name = stack_name or device_stack(core_name)
+    stack = look_at_stack(aws, name)
+    if stack is None:
+        raise RefusedError(
+            f"There is no stack {name}.",
+            where=f"account {aws.account}, region {aws.region}",
+            remedy=f"mli stack deploy {core_name} makes it; --stack-name finds one of another name",
+        )
+    must_be_ours(stack, contents_of(aws, stack), "device")
+    return stack
+
+
+def look(aws: Aws, wanted: Wanted) -> Looked:
+    """Everything that can be checked before anything changes; nothing is written.
+
+    Raises:
+        UsageError: a word of the command is wrong.
+        RefusedError: something there is not as it must be; what, and how to go on.
+        MliError: AWS did not answer, or a right is missing.
+    """
+    check_core_name(wanted.core_name)
+    chosen = certificate_id(wanted.certificate, aws) if wanted.certificate else None
+    stacks = look_at_stacks(aws, wanted.stack)
+    _same_core(stacks.device, wanted)
+    _look_at_thing(aws, wanted, stacks.device)
+    certificate = find_certificate(aws, chosen or _known_certificate(aws, wanted, stacks.device))
+    model = find_model(aws, wanted.model_uri or _known_model(stacks.device), wanted.sha256)
+    if stacks.shared is None:
+        shared_names_are_free(aws)
+    return Looked(
+        stacks,
+        runtime_of(wanted, stacks.device),
+        certificate,
+        model,
+        iot_endpoint=endpoint(aws, "iot:Data-ATS"),
+        credentials_endpoint=endpoint(aws, "iot:CredentialProvider"),
+        cautions=_cautions(wanted, certificate, model, stacks),
+    )
+
+
+def runtime_of(wanted: Wanted, stack: Stack | None) -> Runtime:
+    """What was asked for, else what the stack has, else mli's own core."""
+    if wanted.runtime is not None:
+        return wanted.runtime
+    return "greengrass" if stack is not None and stack.parameters.get("Runtime") == "greengrass" else "core"
+
+
+def endpoint(aws: Aws, kind: str) -> str:
+    """Host of AWS IoT for this account and region.
+
+    Args:
+        kind: ``iot:Data-ATS`` or ``iot:CredentialProvider``.
+
+    Raises:
+        MliError: AWS did not answer, or a right is missing.
+    """
+    with asking(f"for the endpoint {kind}"):
+        return str(aws.client("iot").describe_endpoint(endpointType=kind)["endpointAddress"])
+
+
+def thing_exists(aws: Aws, name: str) -> bool:
+    """Whether there is a thing of this name.
+
+    Raises:
+        MliError: AWS did not answer, or a right is missing.
+    """
+    with asking(f"for the thing {name}"):
+        try:
+            aws.client("iot").describe_thing(thingName=name)
+        except ClientError as error:
+            if code_of(error) == _MISSING:
+                return False
+            raise
+    return True
+
+
+def _same_core(stack: Stack | None, wanted: Wanted) -> None:
+    """A stack is for one core, and cannot change between a thing of its own and an adopted one."""
+    if stack is None or stack.state != "settled":
+        return
+    core = stack.parameters.get("CoreName", wanted.core_name)
+    if core != wanted.core_name:
+        raise RefusedError(
+            f"The stack {stack.name} is for another core.",
+            expected=f"CoreName {wanted.core_name}",
+            got=f"CoreName {core}",
+            remedy="another --stack-name, or none",
+        )
+    adopted = stack.parameters.get("Adopt", "false") == "true"
+    if adopted != wanted.adopt:
+        raise RefusedError(
+            f"The stack {stack.name} {'took over an existing thing' if adopted else 'made its own thing'}; "
+            "that cannot be changed afterwards.",
+            remedy=f"{'with' if adopted else 'without'} --adopt; or mli stack destroy {wanted.core_name} first",
+        )
+
+
+def _look_at_thing(aws: Aws, wanted: Wanted, stack: Stack | None) -> None:
+    if wanted.adopt:
+        if not thing_exists(aws, wanted.thing):
+            raise RefusedError(
+                f"There is no thing {wanted.thing} to adopt.",
+                where=f"account {aws.account}, region {aws.region}",
+                expected="the thing that the accelerator made for this CoreName",
+                remedy="aws iot list-things shows those that are there; without --adopt a new thing is made",
+            )
+        return
+    if stack is not None and stack.state == "settled":
+        return
+    if thing_exists(aws, wanted.thing):
+        base = wanted.core_name.removesuffix("_Core")
+        remedy = (
+            f"mli stack deploy {base} --adopt takes over what the accelerator made; "
+            if base != wanted.core_name
+            else ""
+        )
+        raise RefusedError(
+            f"A thing {wanted.thing} exists that this stack did not make.",
+            where=f"account {aws.account}, region {aws.region}",
+            remedy=f"{remedy}another CORE_NAME; or, where nothing uses it, "
+            f"aws iot delete-thing --thing-name {wanted.thing}",
+        )
+
+
+def _known_certificate(aws: Aws, wanted: Wanted, stack: Stack | None) -> str:
+    known = stack.parameters.get("CertIdParam") if stack is not None else None
+    if known:
+        return known
+    if wanted.adopt:
+        return certificate_of_thing(aws, wanted.thing)
+    raise UsageError(
+        "no certificate is named",
+        expected="--certificate ID, ARN or FILE.pem",
+        remedy=f"mli device cert {wanted.core_name} makes one",
+    )
+
+
+def _known_model(stack: Stack | None) -> str:
+    known = stack.parameters.get("ModelS3Uri") if stack is not None else None
+    if not known:
+        raise UsageError(
+            "no model is named", expected="--model s3://BUCKET/KEY", remedy="mli model push FILE uploads one"
+        )
+    return known
+
+
+def shared_names_are_free(aws: Aws) -> None:
+    """The shared stack makes a role alias and a log group of fixed names.
+
+    Raises:
+        RefusedError: one of them is taken.
+        MliError: AWS did not answer, or a right is missing.
+    """
+    group = f"/aws/greengrass/UserComponent/{aws.region}/{COMPONENT}"
+    with asking("for a role alias and a log group of the names that are needed"):
+        found = aws.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+        if any(item["logGroupName"] == group for item in found):
+            raise _taken(aws, f"log group {group}", f"aws logs delete-log-group --log-group-name {group}")
+        try:
+            aws.client("iot").describe_role_alias(roleAlias=ROLE_ALIAS)
+        except ClientError as error:
+            if code_of(error) == _MISSING:
+                return
+            raise
+    raise _taken(aws, f"role alias {ROLE_ALIAS}", f"aws iot delete-role-alias --role-alias {ROLE_ALIAS}")
+
+
+def _taken(aws: Aws, what: str, delete: str) -> RefusedError:
+    return RefusedError(
+        f"A {what} exists that no stack of ours made.",
+        where=f"account {aws.account}, region {aws.region}",
+        remedy=f"where nothing uses it: {delete}; then the same command again",
+    )
+
+
+def _cautions(wanted: Wanted, certificate: Certificate, model: Model, stacks: Stacks) -> tuple[str, ...]:
+    told = []
+    others = [name for name in certificate.things if name != wanted.thing]
+    if others:
+        adopt = f"; --adopt takes over {others[0]}" if adopted_thing(wanted.core_name) in others else ""
+        told.append(
+            f"the certificate also belongs to {', '.join(others)}: who has its key can be each of them{adopt}"
+        )
+    if model.sha256_from == "nobody":
+        told.append(
+            f"nobody says the sha256 of {model.uri}: the device pins what it gets first "
+            "(mli model push, or --sha256, would say it)"
+        )
+    old = stacks.device
+    if old is not None and old.state == "settled":
+        before = old.parameters.get("CertIdParam", certificate.certificate_id)
+        if before != certificate.certificate_id:
+            told.append(f"the certificate {before[:12]}… loses the thing and its policy; it stays active itself")
+    return tuple(told)
