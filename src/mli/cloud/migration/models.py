@@ -1,0 +1,100 @@
+"""Where a model of Greengrass V1 lay, as a model of a deployment."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mli.cloud.migration.findings import Finding
+from mli.cloud.migration.intrinsics import is_open, open_names
+from mli.cloud.migration.setup import Resource, Setup
+from mli.config.uris import check_model_uri, shown_uri
+
+_COMPILED = re.compile(r"(?:^|[^a-z])(?:dlr|neo)(?:[^a-z]|$)|sagemaker-neo", re.I)
+_S3_PATH = re.compile(r"s3[.-](?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?|s3\.amazonaws\.com")
+_S3_HOST = re.compile(r"(?P<bucket>[a-z0-9.-]+)\.s3(?:[.-](?P<region>[a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What whoever migrates says himself.
+
+    Attributes:
+        model_uri: address of the model, where the set-up does not say it or says another one.
+        model_sha256: digest of its archive.
+    """
+
+    core_name: str | None = None
+    model_uri: str | None = None
+    model_sha256: str | None = None
+
+
+def model_of(
+    model: Resource, choices: Choices, setup: Setup, findings: list[Finding], missing: list[str]
+) -> dict[str, Any]:
+    """One entry of ``models``; empty where ``missing`` says what it lacks."""
+    about = f"model {model.name}"
+    source = choices.model_uri or model.source
+    if choices.model_uri is None and model.kind == "sagemaker-model":
+        missing.append(
+            f"the address of the model of {shown_uri(source) or 'a training job'} (--model-uri s3://BUCKET/KEY of "
+            "its model.tar.gz, by `aws sagemaker describe-training-job`)"
+        )
+        return {}
+    if is_open(source):
+        for name in open_names(source):
+            option = f"--parameter {name}=…" if name in setup.open_parameters else "--model-uri s3://BUCKET/KEY"
+            missing.append(f"{name} ({option})")
+        return {}
+    entry = _s3_address(source)
+    try:
+        check_model_uri(entry["uri"])
+    except ValueError as error:
+        missing.append(f"a model that can be fetched: {error} (--model-uri s3://BUCKET/KEY)")
+        return {}
+    if choices.model_sha256:
+        entry["sha256"] = choices.model_sha256
+    findings.append(Finding("carried", about, shown_uri(model.source), f"models: {shown_uri(entry['uri'])}"))
+    if not choices.model_sha256:
+        findings.append(
+            Finding(
+                "open",
+                f"digest of {about}",
+                "Greengrass V1 had none",
+                "",
+                "say --model ARCHIVE once more, or let `mli model push` upload it under its digest: then nobody can "
+                "change what runs",
+            )
+        )
+    words = (model.name, model.destination or "", source, *(item.name for item in setup.functions))
+    if any(_COMPILED.search(word) for word in words):
+        findings.append(
+            Finding(
+                "open",
+                f"kind of {about}",
+                "a name that speaks of DLR or SageMaker Neo",
+                "",
+                "a compiled model runs nowhere else: take the one that it was compiled from (MXNet, ONNX or "
+                "TensorFlow Lite), and try it with `mli model verify`",
+            )
+        )
+    return entry
+
+
+def _s3_address(source: str) -> dict[str, Any]:
+    """``s3://`` also where the console wrote S3's web address."""
+    if not source.startswith("https://"):
+        return {"uri": source}
+    parts = urlsplit(source)
+    host, path = parts.netloc.lower(), unquote(parts.path).lstrip("/")
+    match = _S3_PATH.fullmatch(host)
+    uri = f"s3://{path}"
+    if match is None:
+        match = _S3_HOST.fullmatch(host)
+        uri = f"s3://{match['bucket']}/{path}" if match else source
+    entry: dict[str, Any] = {"uri": uri}
+    if match is not None and match["region"]:
+        entry["region"] = match["region"]
+    return entry
