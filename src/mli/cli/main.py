@@ -22,6 +22,7 @@ from mli.cli.doctor import doctor
 from mli.cli.migrate import migrate
 from mli.cli.model import model_app
 from mli.cli.model_import import import_model
+from mli.cli.model_push import push
 from mli.cli.run import run
 from mli.cli.stack import stack_app
 from mli.cli.watch import watch
@@ -44,6 +45,7 @@ app.command()(deploy)
 app.command()(doctor)
 app.command()(migrate)
 model_app.command("import")(import_model)
+model_app.command()(push)
 app.add_typer(model_app, name="model")
 app.add_typer(core_app, name="core")
 app.add_typer(component_app, name="component", hidden=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from mli.errors import MliError, UsageError
 
 if TYPE_CHECKING:
     from mli.config.settings import PreprocessSettings
+    from mli.core.proving import Proof
     from mli.models.packing import VerifyReport
     from mli.types import InputSpec, ModelSpec, OutputSpec, Prediction
 
@@ -128,29 +130,53 @@ def verify(
     """Check an archive as a device would: rules, digests, labels, and what the model says of its golden samples."""
     import tempfile
 
-    from mli.core.proving import Prover
-
-    _must_exist(archive)
     with tempfile.TemporaryDirectory(prefix="mli-verify-") as folder:
-        spec = _prepared(archive, Path(folder), sha256)
-        prover = Prover(spec)
-        proofs = prover.prove(spec.golden)
+        proven = prove(archive, Path(folder), sha256)
     if as_json:
         samples = [
             {"image": item.image, "difference": item.difference, "tolerance": item.tolerance, "ms": item.infer_ms}
-            for item in proofs
+            for item in proven.proofs
         ]
-        _print_json({"path": str(archive), "sha256": spec.sha256, "backend": prover.backend, "golden": samples})
+        body = {"path": str(archive), "sha256": proven.spec.sha256, "backend": proven.backend, "golden": samples}
+        _print_json(body)
         return
     print(f"{archive}: good")
-    print(f"  sha256   {spec.sha256}")
-    print(f"  backend  {prover.backend}, input {input_text(prover.io.input)}")
-    for item in proofs:
+    print(f"  sha256   {proven.spec.sha256}")
+    print(f"  backend  {proven.backend}, input {input_text(proven.input)}")
+    for item in proven.proofs:
         print(
             f"  golden   {item.image}: {item.difference:.4f} off, {item.tolerance:g} allowed, {item.infer_ms:.0f} ms"
         )
-    if not proofs:
+    if not proven.proofs:
         print("  golden   none: only the files, the labels and the loading were checked")
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A good archive, and what its model said of the golden samples."""
+
+    spec: ModelSpec
+    backend: str
+    input: InputSpec
+    proofs: tuple[Proof, ...]
+
+
+def prove(archive: Path, folder: Path, sha256: str | None = None) -> Proven:
+    """Check an archive as a device would, in a folder of its own.
+
+    Args:
+        sha256: digest that the archive must have.
+
+    Raises:
+        UsageError: there is no such file.
+        RefusedError: it breaks a rule, or its model does not do what it promises.
+    """
+    from mli.core.proving import Prover
+
+    _must_exist(archive)
+    spec = _prepared(archive, folder, sha256)
+    prover = Prover(spec)
+    return Proven(spec, prover.backend, prover.io.input, tuple(prover.prove(spec.golden)))
 
 
 def _must_exist(archive: Path) -> None:

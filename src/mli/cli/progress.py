@@ -11,9 +11,10 @@ _SHOW_AFTER_S = 0.3
 
 
 class InstallProgress:
-    """A bar while an archive is installed; short work shows none."""
+    """A bar while an archive is installed, or something else is done with it; short work shows none."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "installing the model") -> None:
+        self._what = what
         self._started = time.monotonic()
         self._shown_at = 0.0
         self._terminal = sys.stderr.isatty()
@@ -34,5 +35,5 @@ class InstallProgress:
         self._shown_at = now
         part = min(1.0, done / total) if total else 0.0
         bar = "█" * round(part * _BAR)
-        sys.stderr.write(f"\rinstalling the model  {bar:<{_BAR}} {part:4.0%} of {total / 1e6:,.0f} MB")
+        sys.stderr.write(f"\r{self._what}  {bar:<{_BAR}} {part:4.0%} of {total / 1e6:,.0f} MB")
         sys.stderr.flush()
