@@ -7,7 +7,7 @@ import re
 from importlib.resources import files
 from typing import Literal
 
-Template = Literal["shared", "device", "component", "ec2"]
+Template = Literal["shared", "device", "device-greengrass", "component", "ec2"]
 
 LARGEST_BODY_BYTES = 51_200
 """A larger template cannot be sent with a request."""
@@ -24,6 +24,15 @@ def template_text(name: Template) -> str:
     ``component`` has no recipe yet: see ``component_template``.
     """
     return (files("mli.cloud") / "templates" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def device_template(runtime: str) -> str:
+    """The template of a device.
+
+    Only that for ``greengrass`` has a resource of Greengrass, which CloudFormation knows in few of the regions of AWS
+    IoT Core; it refuses a template that names an unknown one, whatever the conditions.
+    """
+    return template_text("device-greengrass" if runtime == "greengrass" else "device")
 
 
 def component_template(recipe_json: str) -> str:
