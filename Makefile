@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src tests tools benchmarks conformance soak
+SOURCES := src tests tools benchmarks conformance soak rehearsal
 MXNET_VENV := .venv-mxnet
 ORACLE_PYTHON ?= $(PYTHON)
 # Most of them wait for other processes.
 TESTS_AT_A_TIME ?= 3
 
-.PHONY: help demo test lint format bench soak conformance packages constraints clean
+.PHONY: help demo test lint format bench soak rehearsal conformance packages constraints clean
 
 help:
 	@echo "make demo   see it work: camera, model, broker and a rule, all on this machine"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint   ruff, mypy"
 	@echo "make bench  measure speed and memory (benchmarks/RESULTS.md)"
 	@echo "make soak   kills, power cuts and broken disks, for half an hour; needs root (docs/soak.md)"
+	@echo "make rehearsal  the whole way on AWS, without an account (docs/rehearsal.md)"
 	@echo "make conformance  compare networks and operators with MXNet (docs/mxnet.md)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -46,6 +47,9 @@ bench: $(VENV)/.ready $(MXNET_VENV)/.ready packages
 
 soak: $(VENV)/.ready packages
 	$(BIN)/python -m soak $(ARGS)
+
+rehearsal: $(VENV)/.ready packages
+	$(BIN)/python -m rehearsal $(ARGS)
 
 # MXNet is the oracle, in a venv of its own: it needs an old numpy, and nothing else here knows of it.
 $(MXNET_VENV)/.ready: conformance/mxnet-constraints.txt

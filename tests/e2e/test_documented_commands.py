@@ -20,6 +20,7 @@ from tests.fixtures.brokers import ROOT, Certificates, Mosquitto
 from tests.fixtures.color_model import color_archive, color_image, color_model, detector_model, numbered_images
 from tests.fixtures.device_files import private_pem, public_pem
 from tests.fixtures.device_root import DeviceRoot
+from tests.fixtures.documented import AWS_PAGES, PAGES, commands_of
 from tests.fixtures.mli_process import MLI, environment, kill_group
 from tests.fixtures.mxnet_files import golden_archive, synset
 from tests.fixtures.simulated_things import SimulatedThings, obey
@@ -27,23 +28,7 @@ from tests.fixtures.simulated_things import SimulatedThings, obey
 from mli.core.bundle_request import BundleRequest
 from mli.core.device_bundle import write_bundle
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def documented() -> list[str]:
-    """Command lines of every sh block, comments cut off, continued lines joined."""
-    commands = []
-    for page in PAGES:
-        for block in BLOCK.findall(page.read_text()):
-            for line in block.replace("\\\n", " ").splitlines():
-                command = shlex.join(shlex.split(line, comments=True))
-                if command and command not in commands:
-                    commands.append(command)
-    return commands
-
-
-COMMANDS = documented()
+COMMANDS = commands_of(page for page in PAGES if page not in AWS_PAGES)
 
 
 @dataclass
