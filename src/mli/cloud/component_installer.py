@@ -119,7 +119,7 @@ class Installation:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Two at a time would be in each other's way; the second one finds the work done."""
-        with (self._folder / ".lock").open("w") as lock:
+        with (self._folder / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
