@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from mli.config.settings import NucleusSettings
 from mli.delivery.sinks.greengrass_ipc import NucleusConnection, NucleusTrouble, access_control
+from mli.delivery.sinks.greengrass_pace import Away, Pace
 from mli.delivery.sinks.identifying import identifying_pairs
 from mli.delivery.sinks.mqtt_states import RetainedStates, State
 from mli.delivery.sinks.sink import SinkListener, SinkStatus
@@ -26,11 +27,9 @@ from mli.types import Message
 log = logging.getLogger(__name__)
 
 WINDOW = 8
-"""Nucleus lite answers with an error from about ten publishes on that AWS IoT Core has not acknowledged yet."""
 MAX_PAYLOAD_BYTES = 7 * 1024
 MAX_REQUEST_BYTES = 9_750
 """A request of more than 10,000 bytes, envelope included, ends the connection to nucleus lite."""
-AWAY_MIN_S, AWAY_MAX_S = 0.5, 30.0
 DENIED_MIN_S, DENIED_MAX_S = 60.0, 900.0
 REPEAT_STATES_S = 300.0
 """Nucleus lite publishes nothing retained: who begins to listen has a state after so long at the latest."""
@@ -75,9 +74,10 @@ class GreengrassSink:
         self._states = RetainedStates()
         self._lock = threading.Lock()
         self._asked: dict[int, float] = {}  # message → when it was handed over
+        self._again: dict[int, SpooledMessage] = {}  # those that the nucleus could not publish
+        self._pace = Pace()
+        self._away = Away()
         self._denied: dict[str, _Denied] = {}
-        self._away_pause_s = 0.0
-        self._away_until = 0.0
         self._state_under_way = False
         self._listener: SinkListener | None = None
         self._connection: NucleusConnection | None = None
@@ -94,10 +94,10 @@ class GreengrassSink:
 
     @property
     def window(self) -> int:
-        """See ``Sink``; one while it is not known whether the nucleus can publish again."""
-        if self._connection is None or self._held is not None or time.monotonic() < self._away_until:
+        """See ``Sink``."""
+        if self._connection is None or self._held is not None or self._away:
             return 0
-        return 1 if self._away_pause_s else WINDOW - self._state_under_way
+        return min(WINDOW, len(self._asked) + len(self._again) + self._pace.room)
 
     def open(self, listener: SinkListener) -> None:
         """See ``Sink``."""
@@ -121,6 +121,7 @@ class GreengrassSink:
             return
         with self._lock:
             self._asked[message.rowid] = time.monotonic()
+        self._pace.take()
         one = message.message
 
         def done(trouble: NucleusTrouble | None) -> None:
@@ -159,7 +160,7 @@ class GreengrassSink:
         """See ``Sink``; not connected as well while the nucleus says that it cannot publish."""
         error = str(self._held) if self._held is not None else self._last_error
         return SinkStatus(
-            connected=self._connection is not None and self._held is None and not self._away_pause_s,
+            connected=self._connection is not None and self._held is None and not self._away,
             protocol="Greengrass IPC",
             last_error=error,
             endpoint=f"{NUCLEUS} at {self._settings.socket_path}",
@@ -195,7 +196,7 @@ class GreengrassSink:
             return
         self._connection = connection
         self._last_error = None
-        self._away_pause_s = self._away_until = 0.0
+        self._away.end()
         log.info("Connected to %s.", self._settings.socket_path)
         self._states.restart()
         if not self._closing.is_set():
@@ -205,9 +206,10 @@ class GreengrassSink:
         connection.close()
         with self._lock:
             self._asked.clear()
+            self._again.clear()
         self._state_under_way = False
         if not self._closing.is_set():
-            reason = self._ended or "it was closed"
+            reason = self._why_ended()
             self._say(reason)
             self._listener.disconnected(reason)
 
@@ -218,19 +220,36 @@ class GreengrassSink:
             if now >= repeat_at:
                 repeat_at = now + self._repeat_s
                 self._states.restart()
-            self._next_state(connection)
             self._look_after(now)
-            left_s = self._away_until - now
-            self._wake.wait(min(TICK_S, left_s) if left_s > 0 else TICK_S)
+            self._next_state(connection)
+            self._ask_again()
+            short_s = self._pace.wait_s
+            self._wake.wait(min(TICK_S, short_s or self._away.wait_s or TICK_S))
             self._wake.clear()
+            if short_s > 0 and self._pace.wait_s == 0 and self._listener is not None:
+                self._listener.connected()  # who was told that there is no room is told that there is
 
     def _look_after(self, now: float) -> None:
         with self._lock:
             oldest = min(self._asked.values(), default=now)
         if now - oldest > self._answer_s:
             self._ended = f"the nucleus did not answer a publish for {self._answer_s:g} s"
-        elif self._away_pause_s and now >= self._away_until and self._listener is not None:
-            self._listener.connected()  # one message may find out
+
+    def _ask_again(self) -> None:
+        """What the nucleus could not publish, in order; only one while it is not known whether it can now."""
+        if self._away.wait_s > 0 or (self._away and self._asked):
+            return
+        with self._lock:
+            rowids = sorted(self._again)[: 1 if self._away else None]
+            messages = [self._again.pop(rowid) for rowid in rowids]
+        for message in messages:
+            self.publish(message)
+        if self._away and not messages and not self._state_under_way and self._listener is not None:
+            self._away.end()  # a state had found it out, and a newer one is not due: the next message may
+            self._listener.connected()
+
+    def _why_ended(self) -> str:
+        return self._ended or "it was closed"
 
     def _lost(self, reason: str) -> None:
         self._ended = reason
@@ -246,7 +265,7 @@ class GreengrassSink:
 
     def _next_state(self, connection: NucleusConnection) -> None:
         """One is under way at a time."""
-        if self._state_under_way or time.monotonic() < self._away_until:
+        if self._state_under_way or self._away.wait_s > 0:
             return
         state = self._states.next_due(self._may)
         if state is None or not self._states.send(state):
@@ -284,26 +303,28 @@ class GreengrassSink:
             listener.delivered(message.rowid)
         elif trouble.kind == "denied":
             listener.refused(message.rowid, _not_listed(message.message.topic), permanent=False)
+        elif trouble.kind == "away":
+            with self._lock:
+                self._again[message.rowid] = message  # it stays in flight, and keeps its place
         elif trouble.kind != "lost":  # of a lost connection the listener hears by itself
             listener.refused(message.rowid, trouble.text, permanent=trouble.kind == "refused")
+        self._wake.set()
 
     def _learn(self, topic: str, trouble: NucleusTrouble | None) -> None:
-        now = time.monotonic()
         if trouble is None:
             if self._denied.pop(topic, None) is not None:
                 log.info("The nucleus publishes to %s now.", topic)
-            if self._away_pause_s:
+            if self._away:
                 log.info("The nucleus publishes again.")
-                self._away_pause_s, self._last_error = 0.0, None
+                self._away.end()
+                self._last_error = None
         elif trouble.kind == "away":
-            if now >= self._away_until:  # not once more for each of those that were under way
-                self._away_pause_s = min(AWAY_MAX_S, max(AWAY_MIN_S, 2 * self._away_pause_s))
-                self._away_until = now + self._away_pause_s
+            self._away.begin()
             self._say(f"The nucleus cannot publish now: {trouble.text}")
         elif trouble.kind == "denied":
             known = self._denied.get(topic)
             pause_s = min(DENIED_MAX_S, 2 * known.pause_s) if known else self._denied_min_s
-            self._denied[topic] = _Denied(now + pause_s, pause_s)
+            self._denied[topic] = _Denied(time.monotonic() + pause_s, pause_s)
             if known is None:
                 log.error("%s", _not_listed(topic))
 

@@ -1,0 +1,207 @@
+"""mli as a component of either engine: what is predicted arrives, whatever is deployed, killed or restarted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.fixtures.bad_models import crashing_on_white, not_numbers
+from tests.fixtures.color_model import color_archive, white_image
+from tests.fixtures.component_device import NEW, OLD, ComponentDevice, component_device
+from tests.fixtures.core_process import WitnessedBroker, check_unbroken, models_of, sha256_of, without_repeats
+from tests.fixtures.greengrass_ipc import Engine
+from tests.fixtures.mli_process import run_mli
+
+MakeDevice = Callable[..., ComponentDevice]
+ENGINES: tuple[Engine, ...] = ("classic", "lite")
+
+
+@pytest.fixture
+def make_device(
+    tmp_path: Path, witnessed_broker: WitnessedBroker, request: pytest.FixtureRequest
+) -> Iterator[MakeDevice]:
+    """A device whose broker no test touches."""
+    with ExitStack() as stack:
+
+        def make(engine: Engine, **options: object) -> ComponentDevice:
+            thing = f"component-{request.node.name}".replace("[", "-").replace("]", "")[:128]
+            return stack.enter_context(
+                component_device(
+                    tmp_path, witnessed_broker.broker, witnessed_broker.witness, thing, engine, **options
+                )
+            )
+
+        yield make
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_predicted_reaches_the_broker_and_nothing_is_lost_at_the_end(
+    make_device: MakeDevice, engine: Engine
+) -> None:
+    device = make_device(engine)
+    device.start(device.deployment(device.old))
+    device.wait_for_frames(5)
+    status = device.status()
+    assert status["broker"]["connected"]
+    assert "nucleus" in status["broker"]["endpoint"]
+    assert status["delivered"] == 0, "nobody has said that anything was delivered"
+    assert status["handed_on"]["messages"] >= 5
+    assert status["handed_on"]["to"] == "the nucleus"
+    told = run_mli("core", "status", "--root", device.root, state=device.folder).stdout
+    assert "messages to the nucleus, which says nothing of their delivery" in told
+    assert device.component.stop() == 0
+    device.wait(lambda: device.summaries()[-1]["state"] == "offline", "the last word")
+    check_unbroken(device.seen(), device.labels, device.images)
+    assert len(device.seen()) == len([one for one in device.nucleus.published if "predictions" in one.topic])
+    assert {one.qos for one in device.nucleus.published} == {"1"}
+    assert {one.retain for one in device.nucleus.published if "status" in one.topic} == {True}
+
+
+def test_classic_switches_live_goes_back_and_is_left_alone_by_the_same_again(make_device: MakeDevice) -> None:
+    device = make_device("classic")
+    old, new = (
+        {**device.deployment(archive), "revision": 7 - index}
+        for index, archive in enumerate([device.old, device.new])
+    )
+    device.start(old)
+    device.wait_for_frames(3)
+    pid = device.component.pid
+    told = len(device.reports())
+    assert device.deploy(new) == "SUCCEEDED"
+    device.wait(lambda: device.reports()[-1]["revision"] == 6, "the lower revision, which is taken as well")
+    device.wait_for_state("healthy")
+    device.wait_for_frames(3, model=device.new)
+    worker, told = device.workers(), len(device.reports())
+    assert device.deploy(new) == "SUCCEEDED"
+    device.wait_for_frames(3)
+    assert device.workers() == worker
+    assert len(device.reports()) == told
+    assert device.deploy(old) == "SUCCEEDED"
+    device.wait_for_frames(3, model=device.old)
+    assert device.component.pid == pid
+    assert device.component.installs == 1
+    assert device.component.stop() == 0
+    check_unbroken(device.seen(), device.labels, device.images)
+    assert models_of(device.seen()) == [sha256_of(one) for one in (device.old, device.new, device.old)]
+    assert len(device.log("the trial of .* passed")) == 2, "what was proved once is not tried again"
+
+
+def test_classic_is_told_why_a_deployment_is_no_good_and_nothing_changes(make_device: MakeDevice) -> None:
+    device = make_device("classic")
+    bad = color_archive(device.folder, "bad.zip", model=not_numbers)
+    device.start(device.deployment(device.old))
+    device.wait_for_frames(3)
+    worker, before = device.workers(), device.nucleus.configuration
+    verdict = device.deploy(device.deployment(bad))
+    assert verdict.startswith("FAILED_NO_STATE_CHANGE: ")
+    assert "finite" in verdict, verdict
+    report = device.wait_for_state("refused")
+    assert report["serving"]["identity"] == device.status()["identity"]
+    assert "finite" in str(report["error"])
+    verdict = device.deploy({**device.deployment(device.new), "pipeline": {}})
+    assert "unknown key" in verdict, verdict
+    verdict = device.deploy(device.deployment(device.new), delivery="pigeon")
+    assert "delivery" in verdict, verdict
+    verdict = device.deploy(device.deployment(device.folder / "old.zip", images="../.."))
+    assert "allow" in verdict, verdict
+    assert device.nucleus.configuration == before
+    device.wait_for_frames(3, model=device.old)
+    assert device.workers() == worker
+    check_unbroken(device.seen(), device.labels, device.images)
+
+
+def test_classic_has_its_answer_in_time_also_where_the_proof_takes_longer(make_device: MakeDevice) -> None:
+    device = make_device("classic")
+    device.start(device.deployment(device.old))
+    assert device.deploy(device.deployment(device.new), validate_within="1ms") == "SUCCEEDED"
+    assert device.log("not proved within")
+    device.wait_for_frames(3, model=device.new)
+    device.wait_for_state("healthy")
+    check_unbroken(device.seen(), device.labels, device.images)
+
+
+def test_lite_restarts_the_component_at_each_change_and_no_frame_is_missing(make_device: MakeDevice) -> None:
+    device = make_device("lite")
+    device.start(device.deployment(device.old))
+    device.wait_for_frames(3)
+    assert device.deploy(device.deployment(device.new)) == "SUCCEEDED"
+    device.wait_for_frames(3, model=device.new)
+    device.wait_for_state("healthy")
+    device.wait_for_frames(3)
+    trials = len(device.log("the trial of"))
+    assert device.deploy(device.deployment(device.new)) == "SUCCEEDED"
+    device.wait_for_frames(3)
+    assert len(device.log("the trial of")) == trials, "the same again is not tried again"
+    assert device.component.installs == 3
+    assert device.component.stop() == 0
+    seen = device.seen()
+    check_unbroken(seen, device.labels, device.images)
+    assert models_of(seen) == [sha256_of(device.old), sha256_of(device.new)]
+
+
+def test_lite_is_served_on_by_the_old_model_where_the_new_one_is_no_good(make_device: MakeDevice) -> None:
+    device = make_device("lite")
+    bad = color_archive(device.folder, "bad.zip", model=not_numbers)
+    device.start(device.deployment(device.old))
+    device.wait_for_frames(3)
+    assert device.deploy(device.deployment(bad)) == "SUCCEEDED", "the engine knows nothing else"
+    report = device.wait_for_state("refused")
+    assert report["serving"] is not None
+    device.wait_for_frames(3, model=device.old)
+    assert device.deploy({"models": {}}, delivery="pigeon") == "SUCCEEDED"
+    device.wait(lambda: "delivery" in str(device.reports()[-1]["error"]), "the configuration's fault")
+    device.wait_for_frames(3, model=device.old)
+    assert device.component.stop() == 0
+    check_unbroken(device.seen(), device.labels, device.images)
+    assert models_of(device.seen()) == [sha256_of(device.old)]
+
+
+def test_what_fails_at_work_is_taken_back_and_not_tried_again_by_a_restart(make_device: MakeDevice) -> None:
+    device = make_device("lite")
+    bad = color_archive(device.folder, "bad.zip", labels=NEW, model=crashing_on_white)
+    device.labels[sha256_of(bad)] = NEW
+    for index in range(5):
+        white_image(device.folder / "images" / f"frame-{9 + index}.png")
+    device.start(device.deployment(device.old))
+    device.deploy(device.deployment(bad))
+    report = device.wait_for_state("rolled_back", deadline_s=60)
+    assert report["error"]["what"]
+    device.wait_for_frames(3, model=device.old)
+    assert device.component.stop() == 0
+    told = len(device.reports())
+    device.component.start()
+    device.wait_running()
+    device.wait_for_frames(3, model=device.old)
+    assert device.wait_for_state("rolled_back", since=told)["serving"] == report["serving"]
+    assert models_of(device.seen())[-1] == sha256_of(device.old)
+    assert len(device.log("is taken back")) == 1
+    check_unbroken(without_repeats(device.seen()), {**device.labels, sha256_of(device.old): OLD})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_component_and_a_nucleus_that_was_away_lose_nothing(make_device: MakeDevice, engine: Engine) -> None:
+    device = make_device(engine)
+    device.start(device.deployment(device.old))
+    device.wait_for_frames(3)
+    device.component.kill()
+    device.component.start()
+    device.wait_running()
+    device.wait_for_frames(3)
+    device.nucleus.stop()
+    device.wait(lambda: device.status()["spool"]["queued"] >= 5, "predictions that wait")
+    assert not device.status()["broker"]["connected"]
+    device.component.kill()
+    device.component.start()  # its configuration cannot be asked for: it is as it was
+    device.wait(lambda: len(device.workers()) == 1, "the worker")
+    queued = device.status()["spool"]["queued"]
+    device.wait(lambda: device.status()["spool"]["queued"] >= queued + 3, "more predictions")
+    device.nucleus.start()
+    device.wait_running()
+    device.wait(lambda: device.status()["spool"]["queued"] <= 1, "an empty queue")
+    told = device.deploy(device.deployment(device.new))
+    assert told == "SUCCEEDED"
+    device.wait_for_frames(3, model=device.new)
+    assert device.component.stop() == 0
+    check_unbroken(sorted(without_repeats(device.seen()), key=lambda one: one.sequence), device.labels)
