@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from tests.fixtures.brokers import Certificates, Mosquitto, wait_until
 from tests.fixtures.color_model import color_archive, numbered_images
 from tests.fixtures.device_root import DeviceRoot
@@ -112,6 +114,10 @@ def is_logged(device: DeviceRoot, word: str) -> bool:
     return word in Root(device.path).system_log.read_text()
 
 
+def certificate_id(path: Path) -> str:
+    return x509.load_pem_x509_certificate(path.read_bytes()).fingerprint(hashes.SHA256()).hex()
+
+
 def test_nothing_of_a_tls_broker_or_store_secret_is_written_anywhere(
     tmp_path: Path, make_mosquitto: Callable[..., Mosquitto], certificates: Certificates
 ) -> None:
@@ -133,6 +139,7 @@ def test_nothing_of_a_tls_broker_or_store_secret_is_written_anywhere(
     numbered_images(tmp_path / "images", 1)
     (tmp_path / "images" / f"{password}.png").write_bytes(b"no image, and its name is told")
     with device.core() as process:
+        assert device.status()["certificate"] == certificate_id(certificates.client)
         assert device.deploy(deployment(tmp_path))["state"] == "healthy"
         journal = device.path / "log" / "user" / "main.log"
         wait_until(lambda: journal.exists() and "skipped" in journal.read_text(), "the skipped image")

@@ -35,6 +35,7 @@ from mli.core.intake import Intake
 from mli.core.isolation.for_device import isolator_for
 from mli.core.loading import Loader
 from mli.core.outbound import Outbound
+from mli.core.own_certificate import own_certificate_id
 from mli.core.pipeline_set import PipelineSet
 from mli.core.root import Root
 from mli.core.service.notify import Notifier
@@ -101,6 +102,7 @@ class Agent:
     def __enter__(self) -> Self:
         device, root = self._device, self._root
         log.info("mli %s, root %s, thing %s", __version__, root.path, device.thing)
+        self._certificate = own_certificate_id(device.mqtt)  # before the connection reads the same file
         with contextlib.ExitStack() as stack:
             self._store = DeploymentStore(root.deployments)
             self._reporter = Reporter(device.thing, self._publish_status)
@@ -267,6 +269,7 @@ class Agent:
             self._serving.current,
             self._outbound.spool.stats(),
             self._last_error,
+            self._certificate,
         )
 
     def _in_a_line(self) -> str:

@@ -180,7 +180,12 @@ class BrokerState:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The document on ``mli/status/<thing>``, and more of it on the control socket."""
+    """The document on ``mli/status/<thing>``, and more of it on the control socket.
+
+    Attributes:
+        certificate: by which the device shows itself to the broker: sha256 of its DER form, AWS IoT's id of it; None
+            where it shows none, or another process does it. Who renews certificates sees that the new one works.
+    """
 
     thing: str
     version: str
@@ -191,6 +196,7 @@ class Summary:
     pipelines: tuple[PipelineState, ...]
     spool: SpoolState
     last_error: str | None
+    certificate: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The published form."""

@@ -33,6 +33,7 @@ def summarize(
     deployed: Deployed | None,
     spool: SpoolStats,
     last_error: str | None,
+    certificate: str | None,
 ) -> Summary:
     """The summary document's content."""
     pipelines = tuple(_pipeline(status) for status in statuses)
@@ -49,6 +50,7 @@ def summarize(
         pipelines=pipelines,
         spool=SpoolState(spool.queued, spool.dead, spool.queued_bytes),
         last_error=next((item.error for item in pipelines if item.error), last_error and redact(last_error)),
+        certificate=certificate,
     )
 
 

@@ -59,7 +59,9 @@ PIPELINE = PipelineState(
     timeouts=0,
     error=None,
 )
-SUMMARY = Summary("line-1", "0.1.0", 1_795_000_000.5, 7, DIGEST, "healthy", (PIPELINE,), SpoolState(0, 0, 0), None)
+SUMMARY = Summary(
+    *("line-1", "0.1.0", 1_795_000_000.5, 7, DIGEST, "healthy", (PIPELINE,), SpoolState(0, 0, 0), None, DIGEST)
+)
 EMPTY_SUMMARY = Summary("line-1", "0.1.0", 0.0, None, None, "idle", (), SpoolState(0, 0, 0), "no network")
 
 
