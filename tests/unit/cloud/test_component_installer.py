@@ -1,4 +1,4 @@
-"""The installer of the component's artifact, as a device runs it: twice, killed, on a full disk, with damaged files."""
+"""The installer of the component, as a device runs it: twice, killed, on a full disk, with damaged files."""
 
 from __future__ import annotations
 
