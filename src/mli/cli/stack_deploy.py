@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mli.cli.aws_account import Profile, Region, aws_account
-from mli.cli.stack_view import LinesWatcher, change_lines, done_json, done_text
+from mli.cli.stack_view import LinesWatcher, change_lines, done_json, done_text, told_when_interrupted
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ def deploy(
         )
     aws = aws_account(profile, region)
     watcher = LinesWatcher(yes=yes, quiet=as_json)
-    with _told_when_interrupted():
+    with told_when_interrupted():
         if core_name is None:
             _show_done([_deploy_shared(aws, watcher, dry_run=dry_run)], as_json)
         elif detach_old:
@@ -109,10 +107,12 @@ def _deploy_device(aws: Aws, wanted: Wanted, watcher: LinesWatcher, *, dry_run: 
     with tempfile.TemporaryDirectory(prefix="mli-component-") as folder:
 
         def build() -> ComponentPackage:
+            from mli.cli.progress import InstallProgress
             from mli.cloud.component_package import build as pack
 
             watcher.say("packing the Greengrass component")
-            return pack(Path(folder))
+            with InstallProgress("packing the component") as progress:
+                return pack(Path(folder), on_progress=lambda _what, done, total: progress.update(done, total))
 
         deployed = deploy_stacks(aws, wanted, watcher, build, dry_run=dry_run)
     if as_json:
@@ -161,15 +161,3 @@ def _deployed_json(deployed: Deployed) -> dict[str, Any]:
         "cautions": list(deployed.looked.cautions),
         "outputs": dict(stack.outputs) if stack is not None else {},
     }
-
-
-@contextmanager
-def _told_when_interrupted() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(
-            "mli: interrupted. What CloudFormation began goes on by itself; the same command follows it and goes on.",
-            err=True,
-        )
-        raise typer.Exit(130) from None

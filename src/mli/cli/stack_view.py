@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -105,3 +106,16 @@ def done_json(done: Done) -> dict[str, Any]:
             for c in done.changes
         ],
     }
+
+
+@contextmanager
+def told_when_interrupted() -> Iterator[None]:
+    """Say what Ctrl-C means here, and exit 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(
+            "mli: interrupted. What CloudFormation began goes on by itself; the same command follows it and goes on.",
+            err=True,
+        )
+        raise typer.Exit(130) from None

@@ -18,6 +18,11 @@ _KNOWN = (
         f"and unused, {_AGAIN}",
     ),
     (
+        re.compile(r"Unrecognized resource types: .*GreengrassV2"),
+        "CloudFormation knows no Greengrass V2 in this region: --runtime core, another region, or the AWS CLI's way "
+        "in docs/greengrass.md",
+    ),
+    (
         re.compile(r"No export named (?P<name>\S+) found", re.IGNORECASE),
         "the shared stack is not there, or is older than this mli: mli stack deploy --shared",
     ),

@@ -10,13 +10,13 @@ from mli.cloud.stack_change import Change, Request
 from mli.cloud.stack_state import CORE_TAG, TAG, Stack
 from mli.cloud.stack_template import read_template, resources_made, with_defaults
 from mli.cloud.stack_wanted import Looked, Wanted
-from mli.cloud.template_text import template_text
+from mli.cloud.template_text import device_template, template_text
 from mli.cloud.troubles import asking
 
 _NEW_MODEL = ("ModelS3Uri", "ModelSha256", "Source")
 """A change of these is a new revision of the deployment."""
-_OWN_BUCKET = {"aws:cloudformation:stack-name": SHARED_STACK, "aws:cloudformation:logical-id": "ModelBucket"}
-"""Tags that CloudFormation gives to what it makes; they outlive the stack."""
+BUCKET_TAG = "mli"
+"""Of the buckets in the template."""
 
 
 def shared_request(aws: Aws, stack: Stack | None, bucket: str | None) -> Request:
@@ -32,7 +32,7 @@ def shared_request(aws: Aws, stack: Stack | None, bucket: str | None) -> Request
     parameters = dict(there.parameters) if there else {}
     own = there.outputs.get("ModelBucket", "") if there else ""
     if there is None:
-        own = retained_model_bucket(aws) or ""
+        own = next(iter(retained_buckets(aws, "model-bucket")), "")
         parameters["ExistingModelBucket"] = own
     buckets = [name for name in parameters.get("ModelBuckets", "").split(",") if name]
     if bucket and bucket != own and bucket not in buckets:
@@ -53,7 +53,7 @@ def device_request(wanted: Wanted, looked: Looked, component_version: str) -> Re
     Args:
         component_version: of the Greengrass component; empty without Greengrass.
     """
-    text = template_text("device")
+    text = device_template(looked.runtime)
     there = looked.stacks.device
     before = dict(there.parameters) if there is not None and there.state == "settled" else {}
     parameters = {
@@ -87,18 +87,22 @@ def foreseen(request: Request) -> tuple[Change, ...]:
     )
 
 
-def retained_model_bucket(aws: Aws) -> str | None:
-    """The model bucket that a deleted shared stack of this region left, found by its tags.
+def retained_buckets(aws: Aws, purpose: str) -> tuple[str, ...]:
+    """Buckets that shared stacks of this region made, found by the tag that outlives them.
+
+    Args:
+        purpose: ``model-bucket`` or ``artifact-bucket``.
 
     Raises:
         MliError: AWS did not answer, or a right is missing.
     """
     client = aws.client("resourcegroupstaggingapi")
-    filters = [{"Key": key, "Values": [text]} for key, text in _OWN_BUCKET.items()]
-    with asking("for a model bucket of an earlier stack"):
-        pages = client.get_paginator("get_resources").paginate(TagFilters=filters, ResourceTypeFilters=["s3"])
+    with asking("for the buckets of an earlier stack"):
+        pages = client.get_paginator("get_resources").paginate(
+            TagFilters=[{"Key": BUCKET_TAG, "Values": [purpose]}], ResourceTypeFilters=["s3"]
+        )
         arns = [item["ResourceARN"] for page in pages for item in page["ResourceTagMappingList"]]
-    return min((arn.rpartition(":")[2] for arn in arns), default=None)
+    return tuple(sorted(arn.rpartition(":")[2] for arn in arns))
 
 
 def _revision(before: Mapping[str, str], parameters: Mapping[str, str]) -> int:

@@ -18,7 +18,7 @@ State = Literal["settled", "moving", "review", "never_up", "stuck", "undeleted"]
 ``settled`` can be updated; ``moving`` is at work, wait; ``review`` is only a plan; ``never_up`` failed at its first
 creation and can only be deleted; ``stuck`` needs continue-update-rollback; ``undeleted`` needs another delete.
 """
-TAG = "mli"
+TAG = "mli:stack"
 """Tag of every stack that a command made: ``shared``, ``component`` or ``device``."""
 CORE_TAG = "mli:core"
 

@@ -1,0 +1,143 @@
+"""``mli stack outputs`` and ``mli stack status``: what there is, and how it stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mli.cli.aws_account import Profile, Region, aws_account
+from mli.errors import RefusedError, UsageError
+from mli.nearest import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mli.cloud.stack_status import DeviceStatus, StackStatus
+
+_CONFIG = "GreengrassConfig"
+
+
+def outputs(
+    core_name: Annotated[str, typer.Argument(help="Name of the device.")],
+    output: Annotated[str | None, typer.Option(help="Print this one alone, as it is.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Write GreengrassConfig to this file: the device's config/config.json.")
+    ] = None,
+    stack_name: Annotated[str | None, typer.Option(help="[default: mli-CORE_NAME]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    profile: Profile = None,
+    region: Region = None,
+) -> None:
+    """Show what a device's stack gives: GreengrassConfig, CommandToDeployGroup, its topic, hosts and buckets."""
+    from mli.cloud.stack_wanted import device_stack_of
+
+    stack = device_stack_of(aws_account(profile, region), core_name, stack_name)
+    found = stack.outputs
+    if not found:
+        raise RefusedError(
+            f"The stack {stack.name} has no outputs.", got=stack.status, remedy=f"mli stack deploy {core_name}"
+        )
+    if config is not None:
+        _write_config(found, config, core_name)
+    if output is not None:
+        print(_one(found, output))
+    elif as_json:
+        print(json.dumps(dict(found), indent=2, ensure_ascii=False))
+    elif config is None:
+        width = max(map(len, found))
+        for name, text in sorted(found.items(), key=lambda item: (len(item[1]) > 100, item[0])):
+            print(f"{name:<{width}}  {text}")
+
+
+def status(
+    core_name: Annotated[str, typer.Argument(help="Name of the device.")],
+    stack_name: Annotated[str | None, typer.Option(help="[default: mli-CORE_NAME]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    profile: Profile = None,
+    region: Region = None,
+) -> None:
+    """Show a device's stacks, certificate and last word; exit 1 when it lacks something."""
+    from mli.cloud.names import device_stack
+    from mli.cloud.stack_status import look_at_device
+    from mli.cloud.stack_wanted import check_core_name
+
+    check_core_name(core_name)
+    found = look_at_device(aws_account(profile, region), core_name, stack_name or device_stack(core_name))
+    if as_json:
+        print(json.dumps(_status_json(found), indent=2, ensure_ascii=False))
+    else:
+        for line in _status_lines(found):
+            print(line)
+    if not found.good:
+        raise typer.Exit(1)
+
+
+def _one(found: Mapping[str, str], name: str) -> str:
+    if name in found:
+        return found[name]
+    raise UsageError(
+        "the stack has no such output", expected=f"one of {', '.join(sorted(found))}", got=name + nearest(name, found)
+    )
+
+
+def _write_config(found: Mapping[str, str], path: Path, core_name: str) -> None:
+    if _CONFIG not in found:
+        raise RefusedError(
+            "The stack does not know its endpoints, so it has no GreengrassConfig.",
+            remedy=f"mli stack deploy {core_name} fills them in",
+        )
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(json.loads(found[_CONFIG]), indent=2) + "\n")
+    except FileExistsError as error:
+        raise UsageError(
+            "the file is there already", where=str(path), remedy="another --config, or remove it"
+        ) from error
+    except OSError as error:
+        raise UsageError("the file cannot be written", where=str(path), got=error.strerror) from error
+    typer.echo(f"mli: wrote {path}", err=True)
+
+
+def _status_lines(found: DeviceStatus) -> list[str]:
+    from mli.delivery.one_line import one_line
+
+    lines = [_stack_line(one) for one in (found.shared, found.component, found.device)]
+    lines.append(f"certificate  {found.certificate or 'none is named'}")
+    if found.said is None:
+        lines.append(f"device       {found.thing} said nothing yet on mli/status/{found.thing}")
+    else:
+        at = f"{found.said.told_at:%Y-%m-%d %H:%M:%S} UTC"
+        version = one_line(str(found.said.document.get("version") or ""))
+        lines.append(f"device       {found.thing} {one_line(found.said.state)}, {at}  {version}".rstrip())
+    return lines
+
+
+def _stack_line(one: StackStatus) -> str:
+    if one.stack is None:
+        needed = "" if one.kind == "component" else "; mli stack deploy makes it"
+        return f"{one.kind:<11}  {one.name}  not there{needed}"
+    template = "" if one.template == "not known" else f"  template: {one.template}"
+    reason = f"  {one.stack.reason}" if one.stack.reason and one.stack.state != "settled" else ""
+    return f"{one.kind:<11}  {one.name}  {one.stack.status}{reason}{template}"
+
+
+def _status_json(found: DeviceStatus) -> dict[str, Any]:
+    return {
+        "good": found.good,
+        "thing": found.thing,
+        "stacks": {
+            one.kind: {
+                "name": one.name,
+                "status": None if one.stack is None else one.stack.status,
+                "template": one.template,
+            }
+            for one in (found.shared, found.component, found.device)
+        },
+        "certificate": found.certificate,
+        "device": None
+        if found.said is None
+        else {"at": found.said.told_at.isoformat(), "status": found.said.document},
+    }
