@@ -33,6 +33,12 @@ def migrate(
     ] = None,
     model: Annotated[Path | None, typer.Option(help="The model's archive: its sha256 is written down.")] = None,
     model_uri: Annotated[str | None, typer.Option(help="Where the model is, if the set-up does not say it.")] = None,
+    role_alias: Annotated[
+        str | None, typer.Option(help="For a device's folder: RoleAlias of its stack's outputs.")
+    ] = None,
+    credentials_endpoint: Annotated[
+        str | None, typer.Option(help="Goes with --role-alias: CredentialsEndpoint of the outputs.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -47,7 +53,7 @@ def migrate(
     given = _parameters(parameter or [])
     digest = None if model is None else file_sha256(model)
     setup = read_setup(source, given, core_name)
-    made = plan(setup, Choices(core_name, model_uri, digest))
+    made = plan(setup, Choices(core_name, model_uri, digest, role_alias, credentials_endpoint))
     if made.missing:
         if as_json:
             print(json.dumps(report_json(setup, made, files=[], backup={}), indent=2, ensure_ascii=False))

@@ -380,3 +380,19 @@ def test_a_folder_with_one_template_is_that_template(tmp_path: Path) -> None:
     folder.mkdir()
     template(folder)
     assert read_setup(folder, {"ModelS3Uri": MODEL}).form == "template"
+
+
+def test_the_right_to_read_the_model_stands_in_device_yaml_beside_config_json(tmp_path: Path) -> None:
+    root = device_folder(tmp_path, group=group_json())
+    assert about(planned(root), "right to read the model")[0].fate == "open"
+    setup = read_setup(root, {})
+    endpoint = "c1d2e3f4g5h6i7.credentials.iot.eu-west-1.amazonaws.com"
+    made = plan(setup, Choices(role_alias="mli-device", credentials_endpoint=endpoint))
+    write(setup, made, tmp_path / "out")
+    (root / "device.yaml").write_bytes((tmp_path / "out" / "device.yaml").read_bytes())
+    store = read_device(root).settings.store
+    assert (store.role_alias, store.credentials_endpoint) == ("mli-device", endpoint)
+    with pytest.raises(UsageError, match="go together"):
+        planned(root, role_alias="mli-device")
+    with pytest.raises(UsageError, match="device's folder"):
+        planned(export(tmp_path), role_alias="mli-device", credentials_endpoint=endpoint)

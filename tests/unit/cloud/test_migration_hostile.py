@@ -226,11 +226,12 @@ def test_a_backup_cannot_be_led_out_of_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_group_note_of_any_json_is_told_and_stops_nothing(tmp_path: Path) -> None:
-    for note in (
+    notes: list[object] = [
         [],
         {"GroupDefinitions": []},
         {"GroupDefinitions": {"Lambdas": {"Content": {"a": 1}}}, "Cores": "x"},
-    ):
+    ]
+    for note in notes:
         folder = tmp_path / str(len(json.dumps(note)))
         folder.mkdir()
         root = device_folder(folder)

@@ -13,6 +13,7 @@ from mli.cloud.migration.findings import Finding
 from mli.cloud.migration.models import Choices
 from mli.cloud.migration.planning import Plan, plan
 from mli.cloud.migration.reading import read_setup
+from mli.cloud.migration.writing import write
 from mli.errors import UsageError
 
 GIVEN = {"ModelS3Uri": MODEL, "CertIdParam": CERTIFICATE_ID}
@@ -261,3 +262,41 @@ def test_the_parameters_are_such_as_the_templates_of_the_stack_take(tmp_path: Pa
     assert odd.parameters is not None
     assert "ModelS3Uri" not in odd.parameters
     assert only(odd, "ModelS3Uri of the stack").fate == "open"
+
+
+def test_what_cloudformation_gives_of_a_stack_becomes_a_template_that_keeps_everything(tmp_path: Path) -> None:
+    resources = {
+        "Group": {"Type": "AWS::Greengrass::Group", "Properties": {"Name": "line-7"}},
+        "Core": {
+            "Type": "AWS::Greengrass::CoreDefinition",
+            "Properties": {"InitialVersion": {"Cores": [{"Id": "1", "ThingArn": f"arn:aws:iot:x:1:thing/{THING}"}]}},
+        },
+        "IoTThing": {
+            "Type": "Custom::IoTThing",
+            "DeletionPolicy": "Delete",
+            "Properties": {"Retries": 3, "On": True},
+        },
+    }
+    body = {"Parameters": {"CoreName": {"Type": "String", "Default": CORE}}, "Resources": resources}
+    source, out = tmp_path / "stack.json", tmp_path / "out"
+    for text in (
+        json.dumps({"TemplateBody": body}),
+        json.dumps({"TemplateBody": json.dumps(body)}),
+        json.dumps(body),
+    ):
+        source.write_text(text)
+        setup = read_setup(source, {})
+        write(setup, plan(setup, Choices(model_uri=MODEL)), out, overwrite=True)
+        kept = json.loads((out / "retain.json").read_text())
+        assert kept["Parameters"] == body["Parameters"]
+        assert kept["Resources"].pop("MliRetains") == {"Type": "AWS::CloudFormation::WaitConditionHandle"}
+        for name, item in kept["Resources"].items():
+            assert item.pop("DeletionPolicy") == item.pop("UpdateReplacePolicy") == "Retain"
+            before = {key: value for key, value in resources[name].items() if key != "DeletionPolicy"}
+            assert item == before
+
+
+def test_a_template_that_no_stack_has_gets_none(tmp_path: Path) -> None:
+    setup = read_setup(template(tmp_path), GIVEN)
+    write(setup, plan(setup, Choices()), tmp_path / "out")
+    assert not (tmp_path / "out" / "retain.json").exists()

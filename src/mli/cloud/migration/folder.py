@@ -83,6 +83,7 @@ def read_folder(setup: Setup) -> None:
         endpoint=mqtt.get("host"),
         port=mqtt.get("port"),
         keepalive_s=mqtt.get("keepalive") if isinstance(mqtt.get("keepalive"), int) else None,
+        store=() if accelerator is None else tuple(_texts(accelerator.section.get("store"))),
         config_problems=None if accelerator is None else _problems(root),
         lambdas=lambdas,
         images=images,
@@ -94,6 +95,12 @@ def read_folder(setup: Setup) -> None:
         ),
         not_backed_up=tuple(skipped),
     )
+
+
+def _texts(value: Any) -> Iterator[tuple[str, str]]:
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if isinstance(item, str):
+            yield key, item
 
 
 def _problems(root: Path) -> str | None:

@@ -24,11 +24,14 @@ class Choices:
     Attributes:
         model_uri: address of the model, where the set-up does not say it or says another one.
         model_sha256: digest of its archive.
+        role_alias, credentials_endpoint: of AWS IoT's credentials provider, as the stack's outputs say them.
     """
 
     core_name: str | None = None
     model_uri: str | None = None
     model_sha256: str | None = None
+    role_alias: str | None = None
+    credentials_endpoint: str | None = None
 
 
 def model_of(
@@ -68,6 +71,9 @@ def model_of(
                 "change what runs",
             )
         )
+    if model.destination:
+        todo = "mli unpacks it below models/ of the device's root; code that reads it there goes with the old core"
+        findings.append(Finding("gone", f"place of {about}", model.destination, "models/<sha256>/", todo))
     words = (model.name, model.destination or "", source, *(item.name for item in setup.functions))
     if any(_COMPILED.search(word) for word in words):
         findings.append(

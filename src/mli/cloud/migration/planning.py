@@ -61,7 +61,9 @@ def plan(setup: Setup, choices: Choices) -> Plan:
     made.thing, made.core_name = _names(setup, core, choices, made)
     pipelines = plan_pipelines(setup, choices, made.core_name, made.findings, made.missing)
     made.deployment = {"models": pipelines.models, "pipelines": pipelines.pipelines}
-    made.device = _device(made.thing, pipelines.paths, tell_remains(setup, pipelines, made.findings))
+    log = tell_remains(setup, pipelines, made.findings)
+    store = _store(setup, choices, list(pipelines.models.values()), made)
+    made.device = _device(made.thing, pipelines.paths, log, store)
     made.parameters = _parameters(setup, core, made, list(pipelines.models.values()))
     _tell_topic_rights(made, [item["publish"]["topic"] for item in pipelines.pipelines.values()])
     return made
@@ -145,11 +147,34 @@ def _gives(names: list[str], setup: Setup) -> list[str]:
     return told
 
 
-def _device(thing: str, paths: list[str], log: dict[str, Any]) -> dict[str, Any] | None:
+def _store(setup: Setup, choices: Choices, models: list[dict[str, Any]], made: Plan) -> dict[str, str]:
+    """How the device gets at its model: Greengrass V1 fetched it with a role of its service."""
+    given = {"role_alias": choices.role_alias, "credentials_endpoint": choices.credentials_endpoint}
+    said = {key: value for key, value in given.items() if value is not None}
+    if said and (len(said) < len(given) or setup.on_device is None):
+        raise UsageError(
+            "the role alias and the credentials endpoint go together, into the device.yaml of a device's folder",
+            got=" and ".join(f"--{key.replace('_', '-')}" for key in said),
+        )
+    if said or (setup.on_device is not None and "role_alias" in dict(setup.on_device.store)):
+        becomes = "store of device.yaml" if said else "as config.json says"
+        made.findings.append(Finding("carried", "right to read the model", "a role of Greengrass", becomes))
+    elif any(model["uri"].startswith("s3://") for model in models):
+        todo = (
+            "`mli stack outputs CORE_NAME` says RoleAlias and CredentialsEndpoint: on the device, `mli migrate` "
+            "takes them as --role-alias and --credentials-endpoint; or a new folder: `mli device bundle --stack`"
+        )
+        made.findings.append(Finding("open", "right to read the model", "a role of Greengrass", "a role alias", todo))
+    return said
+
+
+def _device(thing: str, paths: list[str], log: dict[str, Any], store: dict[str, str]) -> dict[str, Any] | None:
     """``device.yaml``, which adds to config.json; the thing stands in it so that it can be checked alone."""
     sections: dict[str, Any] = {}
     if paths:
         sections["allow"] = {"paths": ["images", *paths]}
+    if store:
+        sections["store"] = store
     if log:
         sections["log"] = log
     return {"thing": thing, **sections} if sections else None

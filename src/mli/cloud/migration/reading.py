@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,10 @@ def read_setup(path: Path, parameters: Mapping[str, str], core_name: str | None 
 def _read_file(path: Path, parameters: Mapping[str, str], core_name: str | None) -> Setup:
     text = read_text(path)
     value = _parsed(text, path)
+    text, value = _template_body(text, value, path)
     if is_template(value):
         setup = Setup("template", path, [(path, path.name)])
+        setup.processed = text if text.lstrip().startswith("{") and "Transform" not in value else None
         read_template(value, setup, parameters, core_name)
         return setup
     answers = answers_in(value, path.name)
@@ -80,6 +83,16 @@ def _parsed(text: str, path: Path) -> Any:
         return values
 
 
+def _template_body(text: str, value: Any, path: Path) -> tuple[str, Any]:
+    """The template in what ``aws cloudformation get-template`` gives; whatever else it is, as it is."""
+    body = value.get("TemplateBody") if isinstance(value, dict) else None
+    if isinstance(body, str):
+        return body, parse(body, f"{path}: TemplateBody")
+    if isinstance(body, dict):
+        return json.dumps(json.loads(text)["TemplateBody"]) if text else "", body
+    return text, value
+
+
 def _read_folder_of_files(path: Path, parameters: Mapping[str, str], core_name: str | None) -> Setup:
     files = sorted(item for item in path.iterdir() if item.suffix.lower() in _SUFFIXES and item.is_file())
     if len(files) > MAX_FILES:
@@ -89,7 +102,7 @@ def _read_folder_of_files(path: Path, parameters: Mapping[str, str], core_name: 
     templates = []
     for file in files:
         value = _parsed(read_text(file), file)
-        if is_template(value):
+        if is_template(_template_body("", value, file)[1]):
             templates.append(file)
             continue
         found = answers_in(value, file.name)

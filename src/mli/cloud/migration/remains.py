@@ -34,11 +34,11 @@ _OTHERS = {
     "AWS::IAM::Policy": "the stack mli-shared has roles of its own, with the least that is needed",
     "AWS::S3::Bucket": "stays yours; name a model's bucket in ModelBuckets of mli-shared",
     "AWS::IoT::TopicRule": "works on, since the topic stays; it goes with the old stack",
-    "AWS::IoT::Thing": "the old stack would delete the thing: keep it (docs/migrate.md, step 6)",
+    "AWS::IoT::Thing": "the old stack would delete the thing: keep it (docs/migrate.md, at the end)",
     "AWS::IoT::Policy": "the device's stack has a policy of its own; keep this one until that is proven",
-    "AWS::IoT::Certificate": "the old stack would delete the certificate: keep it (docs/migrate.md, step 6)",
-    "AWS::IoT::ThingPrincipalAttachment": "the old stack would cut the device off: keep it (docs/migrate.md, step 6)",
-    "AWS::IoT::PolicyPrincipalAttachment": "keep it until the new policy is proven (docs/migrate.md, step 6)",
+    "AWS::IoT::Certificate": "the old stack would delete the certificate: keep it (docs/migrate.md, at the end)",
+    "AWS::IoT::ThingPrincipalAttachment": "without it the device is cut off: keep it (docs/migrate.md, at the end)",
+    "AWS::IoT::PolicyPrincipalAttachment": "keep it until the new policy is proven (docs/migrate.md, at the end)",
 }
 
 
@@ -190,7 +190,7 @@ def _other(other: Other) -> Finding:
     if other.type.startswith(("Custom::", "AWS::CloudFormation::CustomResource")):
         todo = (
             "a handler runs when this stack is deleted or this resource replaced; where it made the thing, it "
-            "deletes the thing and detaches its certificates: do neither before docs/migrate.md, step 6"
+            "deletes the thing and detaches its certificates: do neither before you read docs/migrate.md to its end"
         )
         return Finding("gone", f"resource {other.name}", was, "", todo)
     todo = _OTHERS.get(other.type, "of the old stack; see whether anything else uses it before the stack goes")

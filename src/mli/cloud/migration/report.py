@@ -75,6 +75,8 @@ def _next(plan: Plan, setup: Setup) -> list[str]:
             "`--parameter-overrides file://parameters.json`."
         )
     steps.append(f"4. `mli deploy deployment.yaml --thing {plan.thing}`, with `--aws` or the options of your broker.")
+    if setup.processed is not None:
+        steps.append("5. Only when all is proven: the old stack, with `retain.json`, as docs/migrate.md says.")
     steps.append("5. Everything in its order, with a way back at each step: docs/migrate.md.")
     return [f"{index}. {step.partition('. ')[2]}" for index, step in enumerate(steps, 1)]
 

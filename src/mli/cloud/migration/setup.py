@@ -161,7 +161,11 @@ class ClientDevice:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A resource of the template that is no part of the group."""
+    """A resource of the template that is no part of the group.
+
+    Attributes:
+        note: what matters of it when the stack goes.
+    """
 
     name: str
     type: str
@@ -182,6 +186,7 @@ class OnDevice:
 
     Attributes:
         config_problems: what mli's reader finds wrong with ``config/config.json`` and ``certs/``.
+        store: what ``config.json`` says of AWS IoT's credentials provider; what AWS wrote for V1 says nothing.
         lambdas: folder below the root of each function's code.
         images: folder below the root → number of images in it.
         models: folder below the root of each unpacked model → names of its files.
@@ -192,6 +197,7 @@ class OnDevice:
     endpoint: str | None = None
     port: int | None = None
     keepalive_s: int | None = None
+    store: tuple[tuple[str, str], ...] = ()
     config_problems: str | None = None
     lambdas: tuple[str, ...] = ()
     images: tuple[tuple[str, int], ...] = ()
@@ -210,6 +216,7 @@ class Setup:
         core_name: the parameter ``CoreName`` of a template.
         parameters: of a template, with a value.
         open_parameters: of a template, without one.
+        processed: text of a template in JSON without transforms, as CloudFormation gives that of a stack.
     """
 
     form: Form
@@ -220,6 +227,7 @@ class Setup:
     region: str | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     open_parameters: tuple[str, ...] = ()
+    processed: str | None = None
     cores: list[Core] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
     default_isolation: str | None = None

@@ -60,6 +60,7 @@ def read_template(
     reading.groups()
     for name, kind in types.items():
         reading.resource(name, kind)
+    reading.leave_out_code()
 
 
 class _Reading:
@@ -70,6 +71,7 @@ class _Reading:
     ) -> None:
         self._resources, self._types, self._resolver, self._setup = resources, types, resolver, setup
         self._wanted: set[str] = set()
+        self._codes: set[str] = set()
 
     def groups(self) -> None:
         """Which definitions the group names; no other one is read."""
@@ -111,7 +113,7 @@ class _Reading:
         definition = part if type_.endswith(_VERSION) else part.part("initialversion")
         part.drop("name", "tags", *(f"{known}definitionid" for known in READERS))
         if definition is part or self._says_something(name):
-            if not self._is_wanted(name, part):
+            if self._wanted and name not in self._wanted:
                 self._setup.unread.append(Unread(f"Resources.{name}", "the group does not use it"))
                 return
             before = len(self._setup.functions)
@@ -121,13 +123,13 @@ class _Reading:
         if definition is not part:
             part.close()
 
+    def leave_out_code(self) -> None:
+        """What was told with its function on the core is not told again as a resource of the cloud."""
+        self._setup.others = [item for item in self._setup.others if item.name not in self._codes]
+
     def _says_something(self, name: str) -> bool:
         properties = self._resources[name].get("Properties")
         return isinstance(properties, dict) and "InitialVersion" in properties
-
-    def _is_wanted(self, name: str, part: Part) -> bool:
-        del part
-        return not self._wanted or name in self._wanted
 
     def _part(self, name: str) -> Part:
         properties = self._resolver.value(self._resources[name].get("Properties"))
@@ -140,6 +142,7 @@ class _Reading:
             properties = self._resources.get(name, {}).get("Properties")
             properties = self._resolver.value(properties) if isinstance(properties, dict) else {}
             if self._types.get(name) in _FUNCTIONS:
+                self._codes.add(name)
                 code = properties.get("CodeUri", properties.get("Code"))
                 return replace(
                     function,

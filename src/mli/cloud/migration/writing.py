@@ -20,14 +20,17 @@ import yaml
 from mli.cloud.migration.folder import MAX_FILE_BYTES
 from mli.cloud.migration.planning import Plan
 from mli.cloud.migration.report import report_text
+from mli.cloud.migration.retaining import retaining
 from mli.cloud.migration.setup import Setup
 from mli.config.deployment import read_deployment
 from mli.config.device import DEVICE_FILE, read_device
 from mli.errors import RetryError, UsageError
 
 DEPLOYMENT, PARAMETERS, REPORT, SUMS = "deployment.yaml", "parameters.json", "report.md", "SHA256SUMS"
+RETAIN = "retain.json"
+"""The old stack's template, changed so that CloudFormation deletes the stack and nothing that it made."""
 BACKUP = "backup"
-_OURS = (DEPLOYMENT, DEVICE_FILE, PARAMETERS, REPORT)
+_OURS = (DEPLOYMENT, DEVICE_FILE, PARAMETERS, RETAIN, REPORT)
 
 
 def file_sha256(path: Path) -> str:
@@ -49,32 +52,36 @@ def files_of(setup: Setup, plan: Plan) -> dict[str, bytes]:
     Raises:
         UsageError: what was found makes no valid file.
     """
-    files = {DEPLOYMENT: _yaml(plan.deployment, setup)}
+    files = {DEPLOYMENT: _yaml(plan.deployment)}
     read_deployment(files[DEPLOYMENT], DEPLOYMENT)
     if plan.device is not None:
-        files[DEVICE_FILE] = _yaml(plan.device, setup)
+        files[DEVICE_FILE] = _yaml(plan.device)
         _check_device(files[DEVICE_FILE], setup)
     if plan.parameters is not None:
         # Both editions of the AWS CLI take this form after --parameter-overrides file://
         pairs = [f"{name}={value}" for name, value in plan.parameters.items()]
         files[PARAMETERS] = (json.dumps(pairs, indent=2) + "\n").encode()
+    if setup.processed is not None:
+        files[RETAIN] = retaining(setup.processed)
     return files
 
 
-def _yaml(value: dict[str, Any], setup: Setup) -> bytes:
+def _yaml(value: dict[str, Any]) -> bytes:
     head = f"# made by `mli migrate`; what was carried over, and what was not, stands in {REPORT}\n"
-    del setup
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)
     return (head + text).encode()
 
 
 def _check_device(text: bytes, setup: Setup) -> None:
+    """Alone, and beside the config.json that it adds to."""
+    found = setup.on_device
     with tempfile.TemporaryDirectory(prefix="mli-migrate-") as folder:
         path = Path(folder) / DEVICE_FILE
         path.write_bytes(text)
-        read_device(Path(folder))
-        if setup.on_device is not None and setup.on_device.config_problems is None:
-            read_device(setup.on_device.root, str(path))
+        if found is None:
+            read_device(Path(folder))
+        elif found.config_problems is None:
+            read_device(found.root, str(path))
 
 
 def write(
