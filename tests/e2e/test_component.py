@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.fixtures.bad_models import crashing_on_white, not_numbers
+from tests.fixtures.brokers import Certificates, Mosquitto
 from tests.fixtures.color_model import color_archive, white_image
 from tests.fixtures.component_device import NEW, OLD, ComponentDevice, component_device
 from tests.fixtures.core_process import WitnessedBroker, check_unbroken, models_of, sha256_of, without_repeats
 from tests.fixtures.greengrass_ipc import Engine
+from tests.fixtures.hostile_http import HostileServer
 from tests.fixtures.mli_process import run_mli
+from tests.fixtures.swift_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer
 
 MakeDevice = Callable[..., ComponentDevice]
 ENGINES: tuple[Engine, ...] = ("classic", "lite")
@@ -80,12 +86,17 @@ def test_classic_switches_live_goes_back_and_is_left_alone_by_the_same_again(mak
     assert len(device.reports()) == told
     assert device.deploy(old) == "SUCCEEDED"
     device.wait_for_frames(3, model=device.old)
+    assert device.deploy(old, device={"log": {"format": "json"}}) == "SUCCEEDED"
+    device.wait(lambda: device.log("^{"), "a core with another log")
+    device.wait_running()
+    device.wait_for_frames(3, model=device.old)
     assert device.component.pid == pid
     assert device.component.installs == 1
     assert device.component.stop() == 0
     check_unbroken(device.seen(), device.labels, device.images)
     assert models_of(device.seen()) == [sha256_of(one) for one in (device.old, device.new, device.old)]
     assert len(device.log("the trial of .* passed")) == 2, "what was proved once is not tried again"
+    assert not device.log(device.nucleus.token)
 
 
 def test_classic_is_told_why_a_deployment_is_no_good_and_nothing_changes(make_device: MakeDevice) -> None:
@@ -205,3 +216,73 @@ def test_a_killed_component_and_a_nucleus_that_was_away_lose_nothing(make_device
     device.wait_for_frames(3, model=device.new)
     assert device.component.stop() == 0
     check_unbroken(sorted(without_repeats(device.seen()), key=lambda one: one.sequence), device.labels)
+
+
+def test_a_connection_of_its_own_is_used_where_the_key_can_be_read_and_else_predictions_wait(
+    make_device: MakeDevice, make_mosquitto: Callable[..., Mosquitto], certificates: Certificates, tmp_path: Path
+) -> None:
+    broker = make_mosquitto(certificates=certificates)
+    folder = tmp_path / "certs"
+    folder.mkdir()
+    shutil.copy(certificates.ca, folder / "root.ca.pem")
+    device = make_device("classic", environ={"GG_ROOT_CA_PATH": str(folder / "root.ca.pem")})
+    own = {"mqtt": {"host": "localhost", "port": broker.port}}
+    device.start(device.deployment(device.old), delivery="mqtt", device=own)
+    device.wait(lambda: device.status()["spool"]["queued"] >= 3, "predictions that wait")
+    device.wait(lambda: "thing.cert.pem" in str(device.summaries()[-1]["last_error"]), "what is wrong, at the broker")
+    assert "choose delivery: nucleus" in device.summaries()[-1]["last_error"]
+    assert device.seen() == []
+    shutil.copy(certificates.client, folder / "thing.cert.pem")
+    shutil.copy(certificates.client_key, folder / "thing.private.key")
+    assert device.component.stop() == 0
+    listener = broker.subscribe(f"mli/predictions/{device.thing}", 5)
+    device.component.start()
+    lines = [line for line in listener.communicate(timeout=60)[0].splitlines() if line.startswith("got ")]
+    first = [json.loads(line[line.index("{") :])["sequence"] for line in lines]
+    assert first == [1, 2, 3, 4, 5], "those that waited went first"
+    device.wait_running()
+    assert device.status()["broker"]["protocol"] == "MQTT 5"
+    assert device.status()["handed_on"] is None
+    assert f"as {device.thing}-mli" in (broker.folder / "mosquitto.log").read_text()
+    assert device.deploy(device.deployment(device.old), delivery="nucleus") == "SUCCEEDED"
+    device.wait_for_frames(3)
+    assert device.component.stop() == 0
+
+
+def test_the_model_comes_from_s3_with_the_keys_of_the_token_exchange_service(
+    make_device: MakeDevice, swift: SwiftServer, make_server: Callable[..., HostileServer]
+) -> None:
+    expires = datetime.now(UTC) + timedelta(hours=1)
+    keys = {
+        "AccessKeyId": ACCESS_KEY,
+        "SecretAccessKey": SECRET_KEY,
+        "Token": "a-session",
+        "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    service = make_server(
+        lambda talk: talk.json(keys, 200 if talk.headers.get("authorization") == "a-token" else 403)
+    )
+    variables = {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{service.url}/2016-11-01/credentialprovider/",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": "a-token",
+    }
+    device = make_device("lite", environ=variables)
+    deployment = device.deployment(device.old)
+    deployment["models"]["color"]["uri"] = swift.put("component.zip", device.old.read_bytes())
+    device.start(deployment, device={"store": {"endpoint": swift.endpoint, "region": REGION}})
+    device.wait_for_frames(3)
+    assert not device.log(SECRET_KEY)
+    assert not device.log("a-token")
+
+
+def test_without_a_nucleus_it_says_what_is_missing(tmp_path: Path) -> None:
+    done = run_mli("component", "run", "--root", tmp_path / "work", state=tmp_path)
+    assert done.returncode == 2
+    assert "this is no component of Greengrass" in done.stderr
+    for name in (
+        "AWS_IOT_THING_NAME",
+        "SVCUID",
+        "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT",
+        "mli core start",
+    ):
+        assert name in done.stderr

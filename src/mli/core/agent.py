@@ -268,7 +268,7 @@ class Agent:
             self._pipelines.statuses(),
             self._serving.current,
             self._outbound.spool.stats(),
-            self._last_error,
+            self._last_error or self._home.problem,
             self._certificate,
         )
 

@@ -24,6 +24,10 @@ class Home(Protocol):
     def origin(self) -> Literal["remote", "component"]:
         """How ``Intake`` takes its deployments."""
 
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it, for the summary."""
+
     def make_sink(self, deliver: Deliver) -> StatefulSink:
         """The line for predictions and states; deployments that come on it are delivered.
 
@@ -45,6 +49,7 @@ class BrokerHome:
     """A device with a broker: deployments are retained messages on the one connection that it has."""
 
     origin: Literal["remote", "component"] = "remote"
+    problem: str | None = None
 
     def __init__(self, device: DeviceSettings) -> None:
         self._device = device

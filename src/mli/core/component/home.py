@@ -43,6 +43,12 @@ class ComponentHome:
         return self._follower.wants_another
 
     @property
+    def problem(self) -> str | None:
+        """See ``Home``: a configuration that cannot be used, or a way of delivery that is not possible here."""
+        error = self._problem or self._settings.held
+        return None if error is None else str(error)
+
+    @property
     def _over_mqtt(self) -> bool:
         return self._settings.delivery == "mqtt" and self._settings.held is None
 
