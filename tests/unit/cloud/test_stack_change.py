@@ -1,0 +1,144 @@
+"""What would change is asked first; nothing of the question stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.fixtures.stubbed_aws import ANY, StubbedAws
+
+from mli.cloud.stack_change import Change, ChangeSet, Request, discard, execute, propose
+from mli.cloud.stack_state import Stack
+from mli.errors import RefusedError, StopError
+
+STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/mli-a/1"
+PLAN = "arn:aws:cloudformation:eu-central-1:123456789012:changeSet/mli-x/1"
+REQUEST = Request("mli-a", "Resources: {}", {"CoreName": "a"}, {"mli:stack": "device"})
+THERE = Stack("mli-a", STACK, "CREATE_COMPLETE")
+DESCRIBE = {"ChangeSetName": PLAN}
+
+
+def no_pause(_: float) -> None:
+    """Waits for nothing."""
+
+
+def change(action: str, name: str, replacement: str | None = None) -> dict[str, Any]:
+    told = {"Action": action, "LogicalResourceId": name, "ResourceType": "AWS::IoT::Thing"}
+    return {
+        "Type": "Resource",
+        "ResourceChange": told if replacement is None else {**told, "Replacement": replacement},
+    }
+
+
+def asked(aws: StubbedAws, kind: str) -> None:
+    expected = {
+        "StackName": "mli-a",
+        "ChangeSetName": ANY,
+        "ChangeSetType": kind,
+        "TemplateBody": "Resources: {}",
+        "Parameters": [{"ParameterKey": "CoreName", "ParameterValue": "a"}],
+        "Tags": [{"Key": "mli:stack", "Value": "device"}],
+        "Capabilities": [],
+    }
+    aws.on("cloudformation").add_response("create_change_set", {"Id": PLAN, "StackId": STACK}, expected)
+
+
+def forgotten(aws: StubbedAws) -> None:
+    aws.on("cloudformation").add_response("delete_change_set", {}, DESCRIBE)
+
+
+def test_each_kind_of_change_is_told_and_every_page_is_read(stubbed_aws: StubbedAws) -> None:
+    asked(stubbed_aws, "UPDATE")
+    stub = stubbed_aws.on("cloudformation")
+    stub.add_response("describe_change_set", {"Status": "CREATE_IN_PROGRESS"}, DESCRIBE)
+    first = [change("Add", "New"), change("Modify", "Same", "False"), change("Modify", "Other", "True")]
+    stub.add_response(
+        "describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": first, "NextToken": "2"}, DESCRIBE
+    )
+    last = [change("Modify", "Perhaps", "Conditional"), change("Remove", "Old")]
+    stub.add_response(
+        "describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": last}, {**DESCRIBE, "NextToken": "2"}
+    )
+    found = propose(stubbed_aws.account, REQUEST, THERE, no_pause)
+    assert found is not None
+    assert [(item.logical_id, item.what) for item in found.changes] == [
+        ("New", "add"),
+        ("Same", "change"),
+        ("Other", "replace"),
+        ("Perhaps", "may replace"),
+        ("Old", "remove"),
+    ]
+    assert not found.makes
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "The submitted information didn't contain changes. Submit different information to create a change set.",
+        "No updates are to be performed.",
+    ],
+)
+def test_no_change_is_none_and_its_change_set_goes(stubbed_aws: StubbedAws, reason: str) -> None:
+    asked(stubbed_aws, "UPDATE")
+    stubbed_aws.on("cloudformation").add_response(
+        "describe_change_set", {"Status": "FAILED", "StatusReason": reason}, DESCRIBE
+    )
+    forgotten(stubbed_aws)
+    assert propose(stubbed_aws.account, REQUEST, THERE, no_pause) is None
+
+
+def test_what_cloudformation_does_not_take_is_told_and_leaves_no_stack(stubbed_aws: StubbedAws) -> None:
+    asked(stubbed_aws, "CREATE")
+    stub = stubbed_aws.on("cloudformation")
+    reason = "No export named mli-shared:RoleAliasArn found. Rollback requested by user."
+    stub.add_response("describe_change_set", {"Status": "FAILED", "StatusReason": reason}, DESCRIBE)
+    forgotten(stubbed_aws)
+    review = {"StackName": "mli-a", "StackStatus": "REVIEW_IN_PROGRESS", "CreationTime": "2026-11-29T00:00:00Z"}
+    stub.add_response("describe_stacks", {"Stacks": [review]}, {"StackName": STACK})
+    stub.add_response("list_change_sets", {"Summaries": []}, {"StackName": STACK})
+    stub.add_response("delete_stack", {}, {"StackName": STACK})
+    with pytest.raises(RefusedError) as caught:
+        propose(stubbed_aws.account, REQUEST, None, no_pause)
+    assert caught.value.got == reason
+
+
+def test_a_plan_that_an_interrupted_run_left_is_forgotten_first(stubbed_aws: StubbedAws) -> None:
+    stub = stubbed_aws.on("cloudformation")
+    left = [
+        {"ChangeSetName": "mli-old", "ChangeSetId": "arn:mine", "StackId": STACK},
+        {"ChangeSetName": "somebody-elses", "ChangeSetId": "arn:other", "StackId": STACK},
+    ]
+    stub.add_response("list_change_sets", {"Summaries": left}, {"StackName": "mli-a"})
+    stub.add_response("delete_change_set", {}, {"ChangeSetName": "arn:mine"})
+    asked(stubbed_aws, "CREATE")
+    stub.add_response("describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": []}, DESCRIBE)
+    found = propose(stubbed_aws.account, REQUEST, Stack("mli-a", STACK, "REVIEW_IN_PROGRESS"), no_pause)
+    assert found == ChangeSet("mli-a", PLAN, STACK, makes=True, changes=())
+
+
+def test_a_session_that_ends_while_it_is_asked_is_told(stubbed_aws: StubbedAws) -> None:
+    asked(stubbed_aws, "UPDATE")
+    stub = stubbed_aws.on("cloudformation")
+    stub.add_client_error("describe_change_set", "ExpiredToken", "The security token is expired")
+    stub.add_client_error("delete_change_set", "ExpiredToken", "The security token is expired")
+    with pytest.raises(StopError, match="expired"):
+        propose(stubbed_aws.account, REQUEST, THERE, no_pause)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_plan_of_somebody_else_keeps_its_stack(stubbed_aws: StubbedAws, others: bool) -> None:
+    stub = stubbed_aws.on("cloudformation")
+    forgotten(stubbed_aws)
+    review = {"StackName": "mli-a", "StackStatus": "REVIEW_IN_PROGRESS", "CreationTime": "2026-11-29T00:00:00Z"}
+    stub.add_response("describe_stacks", {"Stacks": [review]})
+    stub.add_response("list_change_sets", {"Summaries": [{"ChangeSetName": "x", "StackId": STACK}] if others else []})
+    if not others:
+        stub.add_response("delete_stack", {}, {"StackName": STACK})
+    discard(stubbed_aws.account, ChangeSet("mli-a", PLAN, STACK, makes=True, changes=(Change("add", "T", "X"),)))
+
+
+def test_to_execute_names_the_change_set_and_its_stack(stubbed_aws: StubbedAws) -> None:
+    stubbed_aws.on("cloudformation").add_response(
+        "execute_change_set", {}, {"ChangeSetName": PLAN, "StackName": STACK}
+    )
+    execute(stubbed_aws.account, ChangeSet("mli-a", PLAN, STACK, makes=False, changes=()))
