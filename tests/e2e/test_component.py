@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def test_what_is_predicted_reaches_the_broker_and_nothing_is_lost_at_the_end(
     assert device.component.stop() == 0
     device.wait(lambda: device.summaries()[-1]["state"] == "offline", "the last word")
     check_unbroken(device.seen(), device.labels, device.images)
-    assert len(device.seen()) == len([one for one in device.nucleus.published if "predictions" in one.topic])
+    with closing(sqlite3.connect(device.root / "spool.db")) as spool:
+        account = dict(spool.execute("SELECT name, count FROM account"))
+    assert account == {"accepted": len(device.seen()), "handed_on": len(device.seen())}
     assert {one.qos for one in device.nucleus.published} == {"1"}
     assert {one.retain for one in device.nucleus.published if "status" in one.topic} == {True}
 

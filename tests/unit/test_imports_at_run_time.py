@@ -23,9 +23,12 @@ HEAVY = {
     "psutil",
     "obstore",
     "cryptography",
+    "awsiot",
+    "awscrt",
 }
 NOT_FOR_A_WORKER = HEAVY - {"numpy", "cv2", "onnxruntime", "ai_edge_litert"} | {"typer", "rich"}
 NOT_FOR_A_CORE = {"numpy", "cv2", "onnx", "onnxruntime", "ai_edge_litert", "rich", "amqtt", "boto3", "cryptography"}
+OF_A_COMPONENT = {"awsiot", "awscrt"}
 
 WORKER = """
 import mli.core.worker
@@ -47,6 +50,27 @@ import mli.core.core
 import mli.delivery.sinks.mqtt
 """
 """``mli run --broker`` up to its first worker; reading a model's labels needs no runtime of it."""
+DEVICE = """
+import mli.cli.core
+import mli.config.device
+import mli.core.agent
+import mli.core.home
+import mli.delivery.sinks.mqtt
+"""
+COMPONENT = """
+import mli.cli.component
+import mli.core.agent
+import mli.core.component.configuration
+import mli.core.component.home
+from mli.config.settings import NucleusSettings
+from mli.delivery.sinks.greengrass_ipc import NucleusConnection
+from mli.errors import RetryError
+try:
+    NucleusConnection(NucleusSettings("/nonexistent", "x"), print)
+except RetryError:
+    pass
+"""
+"""Up to its connection to the nucleus."""
 
 
 def imported_by(program: str) -> set[str]:
@@ -96,4 +120,12 @@ def test_worker_has_no_configuration_parser_network_or_database() -> None:
 def test_core_has_no_image_library_and_no_runtime() -> None:
     imported = imported_by(CORE)
     assert {"paho", "sqlite3"} <= imported
-    assert not imported & NOT_FOR_A_CORE
+    assert not imported & (NOT_FOR_A_CORE | OF_A_COMPONENT)
+
+
+def test_only_a_component_has_the_nucleus_library_and_only_a_device_of_its_own_has_mqtt() -> None:
+    device, component = imported_by(DEVICE), imported_by(COMPONENT)
+    assert "paho" in device
+    assert not device & (NOT_FOR_A_CORE | OF_A_COMPONENT)
+    assert component >= OF_A_COMPONENT
+    assert not component & (NOT_FOR_A_CORE | {"paho", "obstore"})

@@ -14,7 +14,7 @@ from mli.delivery.actions import ActionOutcome, ActionRunner
 from mli.delivery.drain import Drain
 from mli.delivery.sinks.sink import Sink
 from mli.delivery.spool import Spool
-from mli.delivery.spool_schema import StoredFiring
+from mli.delivery.spool_schema import Settled, StoredFiring
 from mli.delivery.spool_writer import SpoolWriter
 from mli.errors import MliError
 
@@ -55,7 +55,8 @@ class Outbound:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.spool = Spool(self._root.spool, self._device.spool, sink=self._sink.kind)
+            settled_as: Settled = "handed_on" if self._sink.status().hands_on else "delivered"
+            self.spool = Spool(self._root.spool, self._device.spool, sink=self._sink.kind, settled_as=settled_as)
             stack.callback(self.spool.close)
             self.queued_at_start = self.spool.queued
             self.dead_at_start = self.spool.stats().dead

@@ -43,6 +43,11 @@ class Root:
         return self.path / "core.sock"
 
     @property
+    def configuration(self) -> Path:
+        """Of a component of Greengrass, as it was when it was last good; no other core has one."""
+        return self.path / "configuration.json"
+
+    @property
     def cache(self) -> Path:
         """What was made of the models for this device; may be removed at any time while no core runs."""
         return self.path / "cache"

@@ -17,6 +17,7 @@ from mli.delivery.spool_schema import (
     DeadLetter,
     FiringState,
     Refusal,
+    Settled,
     SinkKind,
     SpooledMessage,
     SpoolStats,
@@ -48,6 +49,7 @@ class Spool:
     Args:
         path: the file; made where there is none, set aside where it is damaged.
         sink: what new messages are for, and which ones ``claim`` hands out.
+        settled_as: what those are counted as that the sink has taken.
         clock: gives Unix time, seconds.
 
     Raises:
@@ -56,9 +58,16 @@ class Spool:
     """
 
     def __init__(
-        self, path: Path, settings: SpoolSettings, *, sink: SinkKind, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        settings: SpoolSettings,
+        *,
+        sink: SinkKind,
+        settled_as: Settled = "delivered",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._settled_as: Settled = settled_as
         self._sink: SinkKind = sink
         self._clock = clock
         self._file = SpoolFile(path)
@@ -304,7 +313,7 @@ class Spool:
         totals = self._file.totals
         settled = list(delivered)
         if settled:
-            totals.count("delivered", self._delete(settled))
+            totals.count(self._settled_as, self._delete(settled))
         for refusal in refused:
             totals.count_reason("refused", refusal.reason)
             if refusal.permanent:
@@ -401,6 +410,7 @@ class Spool:
             return SpoolStats(
                 accepted=account.get("accepted", 0),
                 delivered=account.get("delivered", 0),
+                handed_on=account.get("handed_on", 0),
                 queued=queued,
                 waiting_other_sink=sum(totals.waiting.values()) - queued,
                 queued_bytes=totals.queued_bytes,

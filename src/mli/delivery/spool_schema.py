@@ -23,6 +23,8 @@ WAL_BYTES = 4 * 1024 * 1024
 MESSAGE_OVERHEAD_BYTES = 256  # what a row and its index entries take beside topic and payload
 
 SinkKind = Literal["mqtt", "stdout"]
+Settled = Literal["delivered", "handed_on"]
+"""What a message is counted as that its sink has taken; see ``SinkStatus.hands_on``."""
 FiringState = Literal["pending", "started", "ran", "failed", "timed_out", "dropped", "unknown"]
 
 TABLES = """
@@ -116,10 +118,11 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStats:
-    """The spool's account: accepted = delivered + dropped + dead + queued + waiting_other_sink.
+    """The spool's account: accepted = delivered + handed_on + dropped + dead + queued + waiting_other_sink.
 
     Attributes:
         accepted: messages ever committed, announcements of drops among them.
+        handed_on: messages that another process of this device has taken, which says nothing of their delivery.
         queued: messages that wait for this spool's sink.
         waiting_other_sink: messages that were made for the other kind of sink and wait for it.
         queued_bytes: of all that wait, with overhead; what ``max_bytes`` bounds.
@@ -140,6 +143,7 @@ class SpoolStats:
     dead: int = 0
     dead_forgotten: int = 0
     refused_reasons: Mapping[str, int] = field(default_factory=dict)
+    handed_on: int = 0
 
 
 def storage_error(error: sqlite3.Error, path: Path) -> RetryError | StopError:

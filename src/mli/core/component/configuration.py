@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mli.config.component import ComponentEnvironment, ComponentSettings, read_component
+from mli.config.settings import NucleusSettings
 from mli.core.root import Root
 from mli.delivery.sinks.greengrass_ipc import NucleusConnection
 from mli.errors import MliError, RetryError, UsageError
@@ -33,7 +34,7 @@ def first_settings(environment: ComponentEnvironment, root: Root) -> tuple[Compo
         try:
             value = connection.configuration()
             settings = settings_of(value, environment, root, connection)
-            keep(value, root)
+            keep(value, environment, root)
             return settings, None
         finally:
             connection.close()
@@ -41,10 +42,25 @@ def first_settings(environment: ComponentEnvironment, root: Root) -> tuple[Compo
         problem = error
         log.error("the present configuration is not used: %s", error)
     try:
-        return read_component(_kept(root), environment, root.path), problem
+        return read_component(_kept(root).configuration, environment, root.path), problem
     except MliError as error:  # of an older version, say
         log.error("%s", error)
         return read_component({}, environment, root.path), problem
+
+
+def kept_settings(root: Root) -> ComponentSettings | None:
+    """Those that the last core of this root began with, for who looks at it from outside; None for another kind of
+    core.
+
+    Raises:
+        UsageError: they do not hold any more: a file is gone, say.
+    """
+    if not root.configuration.exists():
+        return None
+    kept = _kept(root)
+    nobody = NucleusSettings("", "")
+    environment = ComponentEnvironment(kept.thing, nobody, kept.region, kept.ca_path)
+    return read_component(kept.configuration, environment, root.path)
 
 
 def settings_of(
@@ -54,10 +70,11 @@ def settings_of(
     return read_component(value, environment, root.path, lambda: _endpoint(connection))
 
 
-def keep(value: Mapping[str, Any], root: Root) -> None:
+def keep(value: Mapping[str, Any], environment: ComponentEnvironment, root: Root) -> None:
     """Write down a configuration that is good, for a start at which the nucleus' is not."""
-    data = (json.dumps(value, indent=2) + "\n").encode()
-    path = _path(root)
+    kept = _Kept(environment.thing, environment.region, environment.ca_path, dict(value))
+    data = (json.dumps(asdict(kept), indent=2) + "\n").encode()
+    path = root.configuration
     try:
         if not path.exists() or path.read_bytes() != data:
             write_durably(path, data)
@@ -66,15 +83,24 @@ def keep(value: Mapping[str, Any], root: Root) -> None:
         log.warning("the configuration cannot be kept for a start without the nucleus: %s", error)
 
 
-def _kept(root: Root) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is written down."""
+
+    thing: str
+    region: str | None
+    ca_path: str | None
+    configuration: dict[str, Any]
+
+
+def _kept(root: Root) -> _Kept:
     try:
-        value = json.loads(_path(root).read_bytes())
+        return _Kept(**json.loads(root.configuration.read_bytes()))
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        log.error("%s is damaged and is not used: %s", _path(root), error)
-        return {}
-    return value if isinstance(value, dict) else {}
+        pass
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        log.error("%s is damaged and is not used: %s", root.configuration, error)
+    return _Kept("", None, None, {})
 
 
 def _endpoint(connection: NucleusConnection) -> str | None:
@@ -88,7 +114,3 @@ def _endpoint(connection: NucleusConnection) -> str | None:
         if isinstance(found, str) and found:
             return found
     return None
-
-
-def _path(root: Root) -> Path:
-    return root.path / "configuration.json"

@@ -141,7 +141,7 @@ class Follower:
                 self._intake.refuse(error)
             return
         self._refused = None
-        keep(value, self._root)
+        keep(value, self._environment, self._root)
         before, self._settings = self._settings, settings
         if not settings.runs_as(before):
             log.warning("The configuration has changed in more than the deployment: the core starts anew.")

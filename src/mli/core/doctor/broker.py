@@ -147,6 +147,11 @@ def check_connection(patient: Patient) -> Verdict:
             f"the core is not connected to {endpoint}: {broker.get('last_error') or 'no reason is known yet'}",
             "see the lines above for the cause; predictions are kept meanwhile",
         )
+    if broker.get("left_out") and (patient.status or {}).get("handed_on"):
+        return fail(
+            f"the nucleus does not publish everything: {'; '.join(broker['left_out'])}",
+            "deploy the component with these lines in its configuration",
+        )
     if broker.get("left_out"):
         return fail(
             f"the broker does not allow: {'; '.join(broker['left_out'])}",
@@ -155,7 +160,8 @@ def check_connection(patient: Patient) -> Verdict:
         )
     if broker.get("subscribed") is False:
         return warn(f"connected to {endpoint}, not subscribed yet", "wait a moment, and look again")
-    return ok(f"the core is connected to {endpoint} ({broker.get('protocol')}) and subscribed")
+    subscribed = " and subscribed" if broker.get("subscribed") else ""
+    return ok(f"the core is connected to {endpoint} ({broker.get('protocol')}){subscribed}")
 
 
 def _wait_s(broker: MqttSettings) -> float:

@@ -28,6 +28,8 @@ def check_settings(patient: Patient) -> Verdict:
             f"{patient.root.path} holds neither device.yaml nor config/config.json: only the machine is checked",
             "name the device's folder with --root, or make one with `mli device bundle`",
         )
+    if device.mqtt is None and patient.root.configuration.exists():
+        return ok(f"thing {device.thing}, a component of Greengrass: its nucleus publishes the predictions")
     if device.mqtt is None:
         return ok(f"thing {device.thing}, no broker: predictions are printed")
     scheme = "mqtt" if device.mqtt.tls is None else "mqtts"

@@ -71,15 +71,17 @@ def gather(root: Path) -> Patient:
 def _device(root: Path) -> tuple[DeviceSettings | None, MliError | None]:
     from mli.config.accelerator import CONFIG
     from mli.config.device import DEVICE_FILE, load_device
+    from mli.core.component.configuration import kept_settings
 
     if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
         return None, StopError(
             "this user may not look into the folder", where=str(root), remedy="run `mli doctor` with sudo"
         )
-    if not any(os.path.lexists(root / name) for name in (DEVICE_FILE, CONFIG)):
-        return None, None
     try:
-        return load_device(root), None
+        if any(os.path.lexists(root / name) for name in (DEVICE_FILE, CONFIG)):
+            return load_device(root), None
+        component = kept_settings(Root(root))
+        return (None if component is None else component.device), None if component is None else component.held
     except MliError as error:
         return None, error
 
