@@ -11,13 +11,12 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.fixtures.brokers import Certificates, issue_certificate, make_certificates
-from tests.fixtures.iot_core import ALPN, ANYTHING, IotCore
+from tests.fixtures.iot_core import ALPN, ANYTHING, IotCore, close_door
 from tests.fixtures.iot_credentials import GivenKeys
 from tests.fixtures.iot_registry import ControlPlaneRegistry
 from tests.fixtures.iot_signatures import Keys
@@ -57,6 +56,7 @@ class LittleAws:
         self._buckets: set[str] = set()
         self._control = moto.client("s3")
         self._lock = threading.Lock()
+        self._doors: list[socket.socket] = []
 
     def environment(self) -> dict[str, str]:
         """What a command finds, as a person's shell with a profile has it."""
@@ -86,8 +86,15 @@ class LittleAws:
         self.write_profile()
         self.iot.start()
         for port in (HTTPS, MQTTS):
-            door = socket.create_server((("127.0.0.1"), port))
+            door = socket.create_server(("127.0.0.1", port))
+            self._doors.append(door)
             threading.Thread(target=self._accept, args=(door, port), daemon=True).start()
+
+    def stop(self) -> None:
+        """The ports are free for the next one."""
+        for door in self._doors:
+            close_door(door)
+        self.iot.stop()
 
     def _make_buckets(self) -> None:
         """What CloudFormation made in moto is made in swift, which holds the objects."""
@@ -98,9 +105,10 @@ class LittleAws:
             self._buckets |= there
 
     def _accept(self, door: socket.socket, port: int) -> None:
-        while True:
-            plain, _ = door.accept()
-            threading.Thread(target=self._greet, args=(plain, port), daemon=True).start()
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                plain, _ = door.accept()
+                threading.Thread(target=self._greet, args=(plain, port), daemon=True).start()
 
     def _greet(self, plain: socket.socket, port: int) -> None:
         suppress = contextlib.suppress(OSError, EOFError)
@@ -159,11 +167,6 @@ def open_little_aws(folder: Path) -> Iterator[LittleAws]:
         moto.start()
         swift.start()
         aws = LittleAws(folder, certificates, swift, moto)
+        stack.callback(aws.stop)
         aws.start()
-        stack.callback(aws.iot.stop)
         yield aws
-
-
-def facts(aws: LittleAws) -> Mapping[str, Any]:
-    """How often which service was asked."""
-    return dict(sorted(aws.asked.items()))

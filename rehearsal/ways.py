@@ -1,0 +1,104 @@
+"""The ways of docs/aws.md: which of its lines, and what the page says in words only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehearsal.page import PAGE, Told, told_by
+from rehearsal.walk import Walker, lines
+
+CORE, CLI, GREENGRASS = (
+    "The way: mli's own core",
+    "The same with the AWS CLI",
+    "The other way: a component of Greengrass V2",
+)
+
+
+class Unexpected(Exception):
+    """All lines ran, and yet something is not as it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One walk through a section.
+
+    Attributes:
+        walk: does it.
+    """
+
+    section: str
+    walk: Callable[[Walker], None]
+
+
+def told_in(section: str) -> list[Told]:
+    """What the page says there.
+
+    Raises:
+        Unexpected: nothing.
+    """
+    found = [told for told in told_by(PAGE.read_text()) if told.section == section]
+    if not found:
+        raise Unexpected(f"docs/aws.md has no commands under {section!r}")
+    return found
+
+
+def walk_core(walker: Walker) -> None:
+    """Ours: every line as it stands."""
+    for told in told_in(CORE):
+        if told.command.startswith("mli stack destroy"):
+            check_core(walker, walker.device)
+        walker.do(told)
+        if "CommandToDeployGroup" in told.command:
+            for one in lines(CORE, told.step, ["mli watch --aws --thing gg_mli_accel"]):
+                walker.do(one)
+    nothing_left(walker, "gg_mli_accel")
+
+
+def walk_cli(walker: Walker) -> None:
+    """With the AWS CLI; the device's own steps are those of the first way."""
+    root = walker.folder / "line-2"
+    on_the_device = [f"cp -r images {root}/", f"mli device install --root {root}", f"mli core status --root {root}"]
+    for told in told_in(CLI):
+        if "delete-stack" in told.command:
+            for one in lines(CLI, "watch", ["mli watch --aws --thing line-2"]):
+                walker.do(one)
+            check_core(walker, root)
+        walker.do(told)
+        if told.command.startswith("cp root.ca.pem"):
+            for one in lines(CLI, "on the device", on_the_device):
+                walker.do(one)
+    nothing_left(walker, "line-2")
+
+
+def check_core(walker: Walker, root: Path) -> None:
+    """Keys came by the role alias, nothing was denied, and the core ends in order.
+
+    Raises:
+        Unexpected: one of these is not so.
+    """
+    problem = walker.stop(root)
+    if problem:
+        raise Unexpected(problem)
+    if not walker.aws.asked.get("iot-credentials"):
+        raise Unexpected("the device did not ask the credentials provider: where did it have its keys from?")
+    if walker.aws.iot.denied:
+        raise Unexpected(f"AWS IoT Core denied something: {walker.aws.iot.denied}")
+
+
+def nothing_left(walker: Walker, thing: str) -> None:
+    """The thing and its policies are gone.
+
+    Raises:
+        Unexpected: they are not.
+    """
+    iot = walker.aws.moto.client("iot")
+    things = [one["thingName"] for one in iot.list_things()["things"]]
+    if thing in things:
+        raise Unexpected(f"the thing {thing} is still there")
+    if iot.list_policies()["policies"]:
+        raise Unexpected("a policy is still there")
+
+
+WAYS = {"core": Way(CORE, walk_core), "cli": Way(CLI, walk_cli)}
