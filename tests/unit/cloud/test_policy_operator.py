@@ -85,6 +85,10 @@ def sources() -> list[Path]:
     return sorted([*(SOURCE / "cloud").rglob("*.py"), *(SOURCE / "cli").rglob("*.py")])
 
 
+def test_no_presigned_url_is_made() -> None:
+    assert [path for path in sources() if "generate_presigned" in path.read_text()] == []
+
+
 def test_every_service_of_the_source_is_looked_at() -> None:
     found = {
         node.args[0].value
