@@ -26,7 +26,9 @@ def empty_account(moto: MotoServer) -> None:
     moto.reset()
 
 
-def make_stack(moto: MotoServer, certificate_id: str, core: str = "line-1", **outputs: str | None) -> None:
+def make_stack(
+    moto: MotoServer, certificate_id: str, core: str = "line-1", stack: str | None = None, **outputs: str | None
+) -> None:
     """A stack that says what a device's stack says; what it makes does not matter here."""
     said: dict[str, str | None] = {
         "ThingName": core,
@@ -38,12 +40,12 @@ def make_stack(moto: MotoServer, certificate_id: str, core: str = "line-1", **ou
         **outputs,
     }
     template = {
-        "Parameters": {"CertIdParam": {"Type": "String"}},
+        "Parameters": {"CertIdParam": {"Type": "String"}, "CoreName": {"Type": "String", "Default": core}},
         "Resources": {"Thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": core}}},
         "Outputs": {key: {"Value": value} for key, value in said.items() if value is not None},
     }
     moto.client("cloudformation").create_stack(
-        StackName=device_stack(core),
+        StackName=stack or device_stack(core),
         TemplateBody=json.dumps(template),
         Parameters=[{"ParameterKey": "CertIdParam", "ParameterValue": certificate_id}],
     )
@@ -95,6 +97,13 @@ def test_endpoints_that_the_stack_does_not_say_are_asked_for(tmp_path: Path, mot
     assert said["iotCredEndpoint"] == iot.describe_endpoint(endpointType="iot:CredentialProvider")["endpointAddress"]
 
 
+def test_a_stack_that_somebody_named_himself_is_found_by_its_name(tmp_path: Path, moto: MotoServer) -> None:
+    make_stack(moto, certificate_of(tmp_path), stack="my-own-stack")
+    done = mli(tmp_path, "device", "bundle", "--stack", "my-own-stack", "--certs", "certs/line-1")
+    assert done.returncode == 0, done.stderr
+    assert core_thing(tmp_path)["thingArn"] == THING_ARN
+
+
 def test_what_the_options_say_wins(tmp_path: Path, moto: MotoServer) -> None:
     make_stack(moto, certificate_of(tmp_path))
     options = ["--endpoint", "broker.example", "--port", "8884", "--thing", "other", "-o", "x.zip", "--json"]
@@ -140,7 +149,7 @@ def test_a_certificate_that_the_thing_does_not_have_is_told(tmp_path: Path, moto
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["--stack", "line-9", "--certs", "certs/line-1"], 2, "of another core"),
+        (["--stack", "line-2", "--certs", "certs/line-1"], 2, "of another core"),
         (["--stack", "line-9"], 1, "mli stack deploy line-9"),
         (["--stack", "line-1", "--certs", "absent"], 2, "mli device cert CORE_NAME"),
         (["--stack", "line-1"], 2, "needs --cert, --ca, --key"),
@@ -153,6 +162,7 @@ def test_what_is_missing_is_told_with_the_command_that_brings_it(
     tmp_path: Path, moto: MotoServer, arguments: list[str], code: int, told: str
 ) -> None:
     make_stack(moto, certificate_of(tmp_path))
+    make_stack(moto, "0" * 64, "line-2")
     done = mli(tmp_path, "device", "bundle", *arguments)
     assert (done.returncode, told in done.stderr) == (code, True), done.stderr
     assert not (tmp_path / "greengrass-setup.zip").exists()

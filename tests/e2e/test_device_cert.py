@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -160,6 +162,39 @@ def test_an_answer_that_was_lost_leaves_no_certificate_that_nobody_knows_of(
     (note,) = body["notes"]
     assert f"mli device cert line-1 --revoke {lost[0]}" in note
     assert body["certificate_id"] != lost[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "told"),
+    [
+        (
+            "AccessDeniedException",
+            f"User: arn:aws:iam::{ACCOUNT}:user/op is not authorized to perform: iot:CreateCertificateFromCsr",
+            "A right is missing: iot:CreateCertificateFromCsr",
+        ),
+        ("ExpiredTokenException", "The security token included in the request is expired", "session has expired"),
+        ("InvalidRequestException", "The CSR is invalid", "The CSR is invalid"),
+    ],
+)
+def test_a_refusal_of_aws_is_told_and_the_next_run_goes_on_with_the_same_key(
+    tmp_path: Path, moto: MotoServer, monkeypatch: pytest.MonkeyPatch, code: str, said: str, told: str
+) -> None:
+    call = BaseClient._make_api_call
+
+    def refuse(client: BaseClient, operation: str, arguments: dict[str, Any]) -> Any:
+        if operation == "CreateCertificateFromCsr":
+            raise ClientError({"Error": {"Code": code, "Message": said}}, operation)
+        return call(client, operation, arguments)
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(BaseClient, "_make_api_call", refuse)
+        done = cert(tmp_path, "line-1")
+    assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+    key = (tmp_path / "certs" / "line-1" / "thing.private.key").read_bytes()
+    assert made(tmp_path, "line-1")["how"] == "new"
+    assert (tmp_path / "certs" / "line-1" / "thing.private.key").read_bytes() == key
+    assert is_a_pair(tmp_path / "certs" / "line-1")
+    assert len(known(moto)) == 1
 
 
 def test_a_folder_serves_one_core_in_one_account_and_region(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from mli.errors import UsageError
 
 if TYPE_CHECKING:
     from mli.cloud.aws import Aws
+    from mli.cloud.certificate_change import Device
     from mli.cloud.device_facts import DeviceFacts
+    from mli.core.certificate_folder import CertificateFolder
     from mli.core.certificates import CertificateFacts
     from mli.core.device_bundle import Bundle
 
@@ -77,8 +79,7 @@ def bundle(
     said = _with_folder(Said(thing, endpoint, cert, key, ca, region, role_alias, credentials_endpoint), certs)
     notes: tuple[str, ...] = ()
     if stack is not None:
-        _check_folder(certs, stack)
-        said, notes = _with_stack(said, stack, profile)
+        said, notes = _with_stack(said, stack, certs, profile)
     written = write(said, out, port=port, trust=tuple(trust or ()), no_key=no_key, overwrite=force)
     for caution in (*notes, *written.cautions):
         typer.echo(f"mli: {caution}", err=True)
@@ -162,12 +163,13 @@ def _check_folder(folder: Path | None, core: str) -> None:
         )
 
 
-def _with_stack(said: Said, core: str, profile: str | None) -> tuple[Said, tuple[str, ...]]:
+def _with_stack(said: Said, core: str, certs: Path | None, profile: str | None) -> tuple[Said, tuple[str, ...]]:
     """What the options leave open, from AWS; and what somebody should know."""
     from mli.cloud.device_facts import device_facts
 
     aws = aws_account(profile, said.region)
     facts = device_facts(aws, core)
+    _check_folder(certs, facts.core)
     of_options = said.role_alias is not None or said.credentials_endpoint is not None
     filled = replace(
         said,
@@ -194,6 +196,32 @@ def _doubts(aws: Aws, facts: DeviceFacts, certificate: Path | None) -> tuple[str
         f"the certificate {own[:12]}… does not belong to the thing {facts.thing}, so AWS IoT would turn the device "
         f"away; mli stack deploy {facts.core} --certificate {own}",
     )
+
+
+def write_for_device(
+    aws: Aws, device: Device, folder: CertificateFolder, out: Path, *, port: int, trust: tuple[Path, ...]
+) -> Bundle:
+    """The folder of a device that AWS knows, with the files of a certificate folder; replaces one that is there.
+
+    Raises:
+        UsageError: something is wrong; everything at once.
+        MliError: AWS did not answer, or the disk does not take it.
+    """
+    from mli.cloud.device_facts import DATA, endpoint_of, facts_of_stack
+
+    said = Said(thing=aws.arn("iot", f"thing/{device.thing}"), region=aws.region)
+    if device.stack is None:
+        said = replace(said, endpoint=endpoint_of(aws, DATA))
+    else:
+        facts = facts_of_stack(aws, device.core, device.stack)
+        said = replace(
+            said,
+            endpoint=facts.endpoint,
+            role_alias=facts.role_alias,
+            credentials_endpoint=facts.credentials_endpoint,
+        )
+    said = _with_folder(said, folder.path)
+    return write(said, out, port=port, trust=trust, no_key=False, overwrite=True)
 
 
 def print_bundle(written: Bundle) -> None:

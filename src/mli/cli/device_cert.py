@@ -13,6 +13,7 @@ from mli.errors import UsageError
 
 if TYPE_CHECKING:
     from mli.cli.issuing import Obtained
+    from mli.cloud.aws import Aws
     from mli.core.certificate_folder import CertificateFolder
 
 CERTS = Path("certs")
@@ -39,53 +40,106 @@ def cert(
     csr: Annotated[
         Path | None, typer.Option(help="At the workstation: have this request signed; the key stays on the device.")
     ] = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="One more certificate for the same thing, below the folder, in next.")
+    ] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="The device uses it: the stack names it, the old ones are revoked.")
+    ] = False,
+    proven: Annotated[
+        bool, typer.Option("--proven", help="With --finish: you have seen the device at work with it.")
+    ] = False,
+    revoke: Annotated[
+        str | None, typer.Option(metavar="ID", help="Take this certificate from the thing, and revoke it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --revoke: the last one, too.")] = False,
     profile: Profile = None,
     region: Region = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make a device's key, and have AWS IoT certify it. The key is made here and is sent to nobody."""
+    from mli.cli import device_rotate
     from mli.cli.issuing import check_core_name
-    from mli.core.certificate_folder import CertificateFolder
+    from mli.core.certificate_folder import CertificateFolder, read_request
 
     check_core_name(core)
-    if csr_only and csr is not None:
-        raise UsageError("--csr-only makes a request, --csr FILE has one signed", remedy="say one of the two")
+    _check_modes({"--csr-only": csr_only, "--csr": csr, "--rotate": rotate, "--finish": finish, "--revoke": revoke})
     folder = CertificateFolder(out or CERTS / core)
     if csr_only:
         _make_request(folder, core, rsa, as_json)
-        return
+    elif finish:
+        device_rotate.finish(core, folder.path, profile, region, proven=proven, as_json=as_json)
+    elif revoke is not None:
+        device_rotate.revoke(core, revoke, profile, region, force=force, as_json=as_json)
+    else:
+        if csr is not None:
+            read_request(csr)  # before AWS is asked for anything
+        aws = aws_account(profile, region)
+        (_rotate if rotate else _make)(folder, core, aws, rsa=rsa, ca=ca, csr=csr, as_json=as_json)
+
+
+def _check_modes(modes: dict[str, object]) -> None:
+    said = [name for name, value in modes.items() if value]
+    if len(said) > 1 and set(said) != {"--csr", "--rotate"}:
+        raise UsageError(f"{' and '.join(said)} are different things to do", remedy="say one of them")
+
+
+def _make(
+    folder: CertificateFolder, core: str, aws: Aws, *, rsa: bool, ca: Path | None, csr: Path | None, as_json: bool
+) -> None:
     with folder.locked():
-        obtained = _certified(folder, core, rsa, ca, csr, profile, region)
-    for note in obtained.notes:
-        typer.echo(f"mli: {note}", err=True)
-    body = certificate_json(folder, obtained, keyless=csr is not None)
+        obtained = certified(folder, core, aws, rsa=rsa, ca=ca, csr=csr)
+    keyless = csr is not None
+    _tell(obtained)
     if as_json:
+        print(json.dumps(certificate_json(folder, obtained, keyless=keyless), indent=2, ensure_ascii=False))
+    else:
+        print_certificate(folder, core, obtained, keyless=keyless)
+
+
+def _rotate(
+    folder: CertificateFolder, core: str, aws: Aws, *, rsa: bool, ca: Path | None, csr: Path | None, as_json: bool
+) -> None:
+    from mli.cli.device_rotate import make_next, next_folder, print_rotated, rotated_json
+    from mli.cloud.certificate_change import find_device
+
+    device = find_device(aws, core)
+    new = next_folder(folder.path)
+    with folder.locked(), new.locked():
+        obtained = certified(new, core, aws, rsa=rsa, ca=ca, csr=csr)
+        old = make_next(aws, device, new, obtained)
+    _tell(obtained)
+    if as_json:
+        body = rotated_json(certificate_json(new, obtained, keyless=csr is not None), device, old)
         print(json.dumps(body, indent=2, ensure_ascii=False))
     else:
-        print_certificate(folder, core, obtained, keyless=csr is not None)
+        print_rotated(core, device, folder.path, obtained, old)
 
 
-def _certified(
-    folder: CertificateFolder,
-    core: str,
-    rsa: bool,
-    ca: Path | None,
-    csr: Path | None,
-    profile: str | None,
-    region: str | None,
+def certified(
+    folder: CertificateFolder, core: str, aws: Aws, *, rsa: bool, ca: Path | None, csr: Path | None
 ) -> Obtained:
+    """The certificate of the key in the folder, or of a request that was made elsewhere; see ``obtain``.
+
+    Raises:
+        UsageError: the request or the authority is none.
+        MliError: see ``obtain``.
+    """
     from mli.cli.issuing import ensure_authorities, obtain
     from mli.core.certificate_folder import public_key_digest, read_request, signing_request
 
-    if csr is not None:
-        asked = read_request(csr)
-        request, digest = csr.read_bytes(), public_key_digest(asked.public_key())
-    aws = aws_account(profile, region)
     ensure_authorities(folder, ca)
-    if csr is None:
+    if csr is not None:
+        request, digest = csr.read_bytes(), public_key_digest(read_request(csr).public_key())
+    else:
         key = folder.ensure_key("rsa" if rsa else "ec")
         request, digest = signing_request(key, core), public_key_digest(key.public_key())
     return obtain(folder, aws, core, request, digest)
+
+
+def _tell(obtained: Obtained) -> None:
+    for note in obtained.notes:
+        typer.echo(f"mli: {note}", err=True)
 
 
 def _make_request(folder: CertificateFolder, core: str, rsa: bool, as_json: bool) -> None:

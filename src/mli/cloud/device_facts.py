@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from mli.cloud.aws import Aws
@@ -10,7 +11,9 @@ from mli.cloud.stack_state import Stack, look_at_stack
 from mli.cloud.troubles import asking
 from mli.errors import RefusedError, RetryError
 
-_DATA, _CREDENTIALS = "iot:Data-ATS", "iot:CredentialProvider"
+_STACK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
+_NEEDED = frozenset({"ThingName", "PolicyName"})
+DATA, CREDENTIALS = "iot:Data-ATS", "iot:CredentialProvider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,18 @@ def device_facts(aws: Aws, core: str) -> DeviceFacts:
             where=f"stack {device_stack(core)}, account {aws.account}",
             remedy=f"mli stack deploy {core} makes it; a stack in another region: --region REGION",
         )
+    return facts_of_stack(aws, core_of(stack, core), stack)
+
+
+def facts_of_stack(aws: Aws, core: str, stack: Stack) -> DeviceFacts:
+    """What a stack says of its device, and of the endpoints what it does not say.
+
+    Raises:
+        RefusedError: it is none of ours.
+        MliError: AWS did not answer, or a right is missing.
+    """
     outputs = stack.outputs
-    missing = [key for key in ("ThingName", "PolicyName") if not outputs.get(key)]
+    missing = [key for key in sorted(_NEEDED, reverse=True) if not outputs.get(key)]
     if missing:
         raise RefusedError(
             "The stack says too little of its device.",
@@ -59,7 +72,7 @@ def device_facts(aws: Aws, core: str) -> DeviceFacts:
             remedy=f"mli stack deploy {core} brings it up to date",
         )
     role_alias = outputs.get("RoleAlias") or None
-    credentials = outputs.get("CredentialsEndpoint") or (endpoint_of(aws, _CREDENTIALS) if role_alias else None)
+    credentials = outputs.get("CredentialsEndpoint") or (endpoint_of(aws, CREDENTIALS) if role_alias else None)
     return DeviceFacts(
         core=core,
         stack=stack,
@@ -67,7 +80,7 @@ def device_facts(aws: Aws, core: str) -> DeviceFacts:
         thing_arn=outputs.get("ThingArn") or aws.arn("iot", f"thing/{outputs['ThingName']}"),
         policy=outputs["PolicyName"],
         certificate_id=certificate_of(stack),
-        endpoint=outputs.get("IotEndpoint") or endpoint_of(aws, _DATA),
+        endpoint=outputs.get("IotEndpoint") or endpoint_of(aws, DATA),
         role_alias=role_alias,
         credentials_endpoint=credentials if role_alias else None,
     )
@@ -76,12 +89,18 @@ def device_facts(aws: Aws, core: str) -> DeviceFacts:
 def settled_stack(aws: Aws, core: str) -> Stack | None:
     """The stack of a core, in a state in which its outputs count; None where there is none.
 
+    Args:
+        core: its name, or that of a stack which somebody named otherwise than the command does.
+
     Raises:
         RefusedError: it never came up.
         RetryError: it is being changed.
         MliError: AWS did not answer, or a right is missing.
     """
     stack = look_at_stack(aws, device_stack(core))
+    if stack is None and _STACK_NAME.fullmatch(core):
+        named = look_at_stack(aws, core)
+        stack = named if named is not None and named.outputs.keys() >= _NEEDED else None
     if stack is None or stack.state == "review":
         return None
     where = f"stack {stack.name}, {stack.status}"
@@ -99,6 +118,11 @@ def settled_stack(aws: Aws, core: str) -> Stack | None:
             remedy=f"mli stack deploy {core} clears it away and makes it anew",
         )
     return stack
+
+
+def core_of(stack: Stack | None, name: str) -> str:
+    """The name of the core that a stack is of; ``name`` where the stack does not say."""
+    return stack.parameters.get("CoreName", name) if stack is not None else name
 
 
 def certificate_of(stack: Stack) -> str:

@@ -46,6 +46,7 @@ class Record:
         public_key: sha256 of the key that it is for (DER, SubjectPublicKeyInfo), hexadecimal.
         asked_at: before which it cannot have been made; ISO 8601.
         certificate_id: None until it has arrived.
+        replaces: ids of the certificates that it takes the place of.
     """
 
     core: str
@@ -54,6 +55,7 @@ class Record:
     public_key: str
     asked_at: str
     certificate_id: str | None = None
+    replaces: tuple[str, ...] = ()
 
 
 class CertificateFolder:
@@ -65,7 +67,7 @@ class CertificateFolder:
         self.certificate = path / CERTIFICATE_FILE
         self.authorities = path / CA_FILE
         self.request = path / REQUEST_FILE
-        self._record = path / RECORD_FILE
+        self.file_of_record = path / RECORD_FILE
 
     @contextmanager
     def locked(self) -> Iterator[CertificateFolder]:
@@ -100,20 +102,21 @@ class CertificateFolder:
             UsageError: it is damaged.
         """
         try:
-            return Record(**json.loads(self._record.read_bytes()))
+            told = json.loads(self.file_of_record.read_bytes())
+            return Record(**{**told, "replaces": tuple(told.get("replaces", ()))})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UsageError(
                 "the record of a certificate cannot be read",
-                where=str(self._record),
+                where=str(self.file_of_record),
                 got=str(error),
                 remedy="remove that file if the folder's certificate is in use; else take another folder: -o DIR",
             ) from error
 
     def write_record(self, record: Record) -> None:
         """Raises: RetryError."""
-        self.write(self._record, (json.dumps(asdict(record), indent=2) + "\n").encode())
+        self.write(self.file_of_record, (json.dumps(asdict(record), indent=2) + "\n").encode())
 
     def ensure_key(self, kind: KeyKind) -> PrivateKey:
         """The key that is there, or a new one, which is on the disk before it is used for anything.
@@ -175,6 +178,32 @@ class CertificateFolder:
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def take_place(new: CertificateFolder, of: CertificateFolder) -> None:
+    """Move the files of a renewed certificate over those of the old one; done again, it goes on where it ended.
+
+    Raises:
+        RetryError: the disk does not take it.
+    """
+    moves = [(new.authorities, of.authorities), (new.certificate, of.certificate), (new.key, of.key)]
+    try:
+        if new.certificate.exists() and not new.key.exists():
+            of.key.unlink(missing_ok=True)  # of the old certificate; the new one's is on its device
+        for source, target in [*moves, (new.file_of_record, of.file_of_record)]:
+            if source.exists():
+                source.replace(target)
+        _sync(of.path)
+        for left in (new.request,):
+            left.unlink(missing_ok=True)
+        new.path.rmdir()
+    except OSError as error:
+        raise RetryError(
+            "the files of the new certificate cannot be put in the old ones' place",
+            where=str(of.path),
+            got=error.strerror or str(error),
+            remedy="the same command again",
+        ) from error
 
 
 def asked_now(core: str, account: str, region: str, public_key: str) -> Record:
