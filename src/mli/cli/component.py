@@ -71,5 +71,7 @@ def run(
                 agent.run()
                 agent.drain()
             present.agent = None
+            if home.failure is not None:
+                raise home.failure
             if not home.wants_another:
                 return

@@ -102,6 +102,11 @@ class Intake:
             return
         self._deployer.apply(wanted)
 
+    def resume(self, payload: bytes) -> None:
+        """What was left for one that was only judged, and is still wanted, is taken up again."""
+        if self._store.highest().state not in FINAL - {"superseded"}:
+            self.message(payload, retained=False)
+
     def check(self, payload: bytes, device: DeviceSettings) -> None:
         """Whether a deployment has the right form for a device with other settings than this one's.
 

@@ -15,7 +15,7 @@ from mli.config.component import ComponentEnvironment, ComponentSettings
 from mli.core.component.configuration import keep, settings_of
 from mli.core.intake import Intake
 from mli.core.root import Root
-from mli.delivery.sinks.greengrass_ipc import NucleusConnection
+from mli.delivery.sinks.greengrass_ipc import IdentityRefused, NucleusConnection
 from mli.errors import MliError, RetryError, UsageError
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ UNSETTLED_S = 3.0
 PAUSE_MIN_S, PAUSE_MAX_S = 0.5, 30.0
 PROPOSALS = 4
 POLL_S = 0.5
+JOIN_S = 2.0
+UNKNOWN_S = 60.0
+"""A nucleus that was started anew may know this process no more; one that it starts itself it will know."""
 LONGEST_REASON = 900
 
 
@@ -43,13 +46,27 @@ class Follower:
 
     Args:
         settings: that the core runs with.
+        problem: why they are not those of the present configuration.
+        unknown_s: a nucleus that has known this process, and knows it no more for so long, has to start it anew.
     """
 
-    def __init__(self, environment: ComponentEnvironment, root: Root, settings: ComponentSettings) -> None:
+    def __init__(
+        self,
+        environment: ComponentEnvironment,
+        root: Root,
+        settings: ComponentSettings,
+        problem: MliError | None,
+        unknown_s: float = UNKNOWN_S,
+    ) -> None:
+        self.problem = problem
+        self.failure: MliError | None = None
+        self._unknown_s = unknown_s
+        self._known = False
+        self._unknown_since: float | None = None
         self._environment = environment
         self._root = root
         self._settings = settings
-        self._refused: str | None = None
+        self._refused = str(problem)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._lost: str | None = None
@@ -78,7 +95,7 @@ class Follower:
         self._wake.set()
         self._put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(JOIN_S)  # one that waits for an answer of the nucleus is a daemon, and does nothing any more
 
     # --- what the configuration is -------------------------------------------------------------------------
 
@@ -91,6 +108,7 @@ class Follower:
             except RetryError as error:
                 if pause_s == PAUSE_MIN_S:
                     log.warning("The configuration cannot be followed now: %s", error)
+                self._count(error)
             except Exception:  # the thread's edge: the next change must still be heard
                 log.exception("the configuration cannot be followed now")
             self._stopping.wait(pause_s * random.uniform(0.5, 1.0))
@@ -100,6 +118,7 @@ class Follower:
         """Until the connection ends, or this does."""
         self._lost = None
         connection = NucleusConnection(self._environment.nucleus, self._connection_lost)
+        self._known, self._unknown_since = True, None
         try:
             connection.hear_updates(self._wake.set)
             asks = connection.hear_proposals(
@@ -116,6 +135,16 @@ class Follower:
                     self._take(connection.configuration(), connection)
         finally:
             connection.close()
+
+    def _count(self, error: RetryError) -> None:
+        if not isinstance(error, IdentityRefused):
+            self._unknown_since = None
+        elif self._unknown_since is None:
+            self._unknown_since = time.monotonic()
+        elif self._known and time.monotonic() - self._unknown_since >= self._unknown_s:
+            log.error("The nucleus knows this process no more; it ends, so that the nucleus starts it anew.")
+            self.failure = error
+            self._request_stop()
 
     def _goes_on(self) -> bool:
         return self._lost is None and not self._stopping.is_set()
@@ -137,17 +166,17 @@ class Follower:
             settings = settings_of(value, self._environment, self._root, connection)
         except UsageError as error:
             if str(error) != self._refused:
-                self._refused = str(error)
+                self._refused, self.problem = str(error), error
                 self._intake.refuse(error)
             return
-        self._refused = None
+        problem, self.problem, self._refused = self.problem, None, ""
         keep(value, self._environment, self._root)
         before, self._settings = self._settings, settings
         if not settings.runs_as(before):
             log.warning("The configuration has changed in more than the deployment: the core starts anew.")
             self.wants_another = True
             self._request_stop()
-        elif settings.deployment != before.deployment:
+        elif problem is not None or settings.deployment != before.deployment:
             self._intake.message(settings.deployment, retained=False)
 
     # --- what it might become ------------------------------------------------------------------------------
@@ -173,6 +202,8 @@ class Follower:
                 why_not = f"it could not be judged: {type(error).__name__}: {error}"
             log.info("The proposed configuration is %s.", "accepted" if why_not is None else f"rejected: {why_not}")
             trouble = proposal.connection.report(proposal.deployment_id, why_not)
+            if why_not is not None and self._intake is not None:
+                self._intake.resume(self._settings.deployment)
             if trouble is not None:
                 log.warning("The nucleus did not take the answer: %s", trouble.text or trouble.kind)
 

@@ -16,7 +16,7 @@ from mli.core.status import encoded, offline_document
 from mli.core.topics import status_topic
 from mli.delivery.sinks.greengrass import MAX_PAYLOAD_BYTES, GreengrassSink
 from mli.delivery.sinks.sink import StatefulSink
-from mli.errors import MliError
+from mli.errors import MliError, RefusedError
 
 
 class ComponentHome:
@@ -34,8 +34,7 @@ class ComponentHome:
     ) -> None:
         self._environment = environment
         self._settings = settings
-        self._problem = problem
-        self._follower = Follower(environment, root, settings)
+        self._follower = Follower(environment, root, settings, problem)
 
     @property
     def wants_another(self) -> bool:
@@ -43,9 +42,14 @@ class ComponentHome:
         return self._follower.wants_another
 
     @property
+    def failure(self) -> MliError | None:
+        """Why the core was asked to stop, where it is not for a change of the configuration."""
+        return self._follower.failure
+
+    @property
     def problem(self) -> str | None:
         """See ``Home``: a configuration that cannot be used, or a way of delivery that is not possible here."""
-        error = self._problem or self._settings.held
+        error = self._follower.problem or self._settings.held
         return None if error is None else str(error)
 
     @property
@@ -67,10 +71,11 @@ class ComponentHome:
 
     def start(self, intake: Intake, request_stop: Callable[[], None]) -> None:
         """See ``Home``."""
-        if self._problem is None:
+        problem = self._follower.problem
+        if problem is None:
             intake.message(self._settings.deployment, retained=True)
-        else:
-            intake.refuse(self._problem)
+        elif isinstance(problem, RefusedError):  # else it could not be asked for yet
+            intake.refuse(problem)
         self._follower.start(intake, request_stop)
 
     def stop(self) -> None:

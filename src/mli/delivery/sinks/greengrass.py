@@ -82,6 +82,7 @@ class GreengrassSink:
         self._listener: SinkListener | None = None
         self._connection: NucleusConnection | None = None
         self._last_error: str | None = None
+        self._said: str | None = None
         self._ended: str | None = None  # why the connection was lost
         self._closing = threading.Event()
         self._wake = threading.Event()
@@ -256,8 +257,9 @@ class GreengrassSink:
         self._wake.set()
 
     def _say(self, reason: str) -> None:
-        """Once, until it is another."""
-        if reason != self._last_error and not self._closing.is_set():
+        """Once, until it is another, or something was published."""
+        if reason != self._said and not self._closing.is_set():
+            self._said = reason
             log.warning("%s. Predictions are kept; it is tried again for ever.", reason.rstrip("."))
         self._last_error = reason
 
@@ -312,6 +314,7 @@ class GreengrassSink:
 
     def _learn(self, topic: str, trouble: NucleusTrouble | None) -> None:
         if trouble is None:
+            self._said = None
             if self._denied.pop(topic, None) is not None:
                 log.info("The nucleus publishes to %s now.", topic)
             if self._away:

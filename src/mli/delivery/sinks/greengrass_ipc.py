@@ -42,6 +42,10 @@ class NucleusTrouble:
     text: str
 
 
+class IdentityRefused(RetryError):
+    """The nucleus is there, and does not know this component."""
+
+
 Done = Callable[[NucleusTrouble | None], None]
 
 
@@ -53,7 +57,8 @@ class NucleusConnection:
         on_lost: called once, when the connection ends otherwise than by ``close``.
 
     Raises:
-        RetryError: the nucleus cannot be reached, or does not know this component.
+        IdentityRefused: see there.
+        RetryError: the nucleus cannot be reached.
         StopError: awsiotsdk is not installed.
     """
 
@@ -172,8 +177,9 @@ class NucleusConnection:
     # --- the library ---------------------------------------------------------------------------------------
 
     def _connect(self, settings: NucleusSettings) -> GreengrassCoreIPCClient:
+        from awscrt.exceptions import AwsCrtError
         from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup, SocketDomain, SocketOptions
-        from awsiot.eventstreamrpc import Connection, LifecycleHandler, MessageAmendment
+        from awsiot.eventstreamrpc import AccessDeniedError, Connection, LifecycleHandler, MessageAmendment
         from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 
         tell = self._lost
@@ -195,14 +201,21 @@ class NucleusConnection:
         )
         try:
             connection.connect(Handler()).result(CONNECT_S)
-        except Exception as error:  # the library raises anything
+        except (AwsCrtError, AccessDeniedError) as error:  # connected, and closed instead of being welcomed
+            connection.close()
+            raise IdentityRefused(
+                "The Greengrass nucleus does not know this component.",
+                where=settings.socket_path,
+                got=str(error),
+                remedy="SVCUID in the environment must be what the nucleus has set for it; start the component anew",
+            ) from error
+        except (RuntimeError, TimeoutError) as error:
             connection.close()
             raise RetryError(
                 "The Greengrass nucleus cannot be reached.",
                 where=settings.socket_path,
-                got=f"{type(error).__name__}: {error}",
-                remedy="is it running? A connection that it closes at once means that it does not know this "
-                "component: SVCUID in the environment must be what the nucleus has set",
+                got=str(error) or f"no answer within {CONNECT_S:g} s",
+                remedy="is it running?",
             ) from error
         return GreengrassCoreIPCClient(connection)
 
