@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mli.errors import RefusedError, UsageError
+from mli.errors import RefusedError
 
 if TYPE_CHECKING:
     from mli.cloud.migration.planning import Plan
@@ -29,7 +29,7 @@ def migrate(
     ] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Of the template; may be said several times."),
+        typer.Option(metavar="KEY=VALUE", help="Of the template; or file://STACK.json. May be said several times."),
     ] = None,
     model: Annotated[Path | None, typer.Option(help="The model's archive: its sha256 is written down.")] = None,
     model_uri: Annotated[str | None, typer.Option(help="Where the model is, if the set-up does not say it.")] = None,
@@ -44,13 +44,14 @@ def migrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn a Greengrass V1 set-up into deployment.yaml, device.yaml, the stack's parameters and a report."""
+    from mli.cloud.migration.given import given_parameters
     from mli.cloud.migration.models import Choices
     from mli.cloud.migration.planning import plan
     from mli.cloud.migration.reading import read_setup
     from mli.cloud.migration.report import report_json
     from mli.cloud.migration.writing import file_sha256, write
 
-    given = _parameters(parameter or [])
+    given = given_parameters(parameter or [])
     digest = None if model is None else file_sha256(model)
     setup = read_setup(source, given, core_name)
     made = plan(setup, Choices(core_name, model_uri, digest, role_alias, credentials_endpoint))
@@ -71,17 +72,6 @@ def migrate(
         print(json.dumps(report_json(setup, made, **written), indent=2, ensure_ascii=False))
     else:
         _print(setup, made, out, files, dry_run)
-
-
-def _parameters(words: list[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for word in words:
-        key, mark, value = word.partition("=")
-        if not mark or not key:
-            raise UsageError("a parameter has a name and a value", expected="--parameter KEY=VALUE", got=word)
-        if given.setdefault(key, value) != value:
-            raise UsageError(f"the parameter {key} is given twice", got=f"{given[key]} and {value}")
-    return given
 
 
 def _print(setup: Setup, made: Plan, out: Path, files: list[str], dry_run: bool) -> None:

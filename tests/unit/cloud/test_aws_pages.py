@@ -80,6 +80,7 @@ def _is_flag(found: Any) -> bool:
 
 def test_the_other_programs_are_ordinary_ones() -> None:
     shell = {"printf", "echo", "cat", "cp", "cd", "mkdir", "tail", "export", "sh", "sudo"}
+    shell |= {"diff", "ls", "rm", "sha256sum", "sort"}
     programs = {"mli", "aws", "unzip", "zip", "scp", "ssh", "make", "pip", "jq", "curl", "openssl"}
     ordinary = shell | programs | {"ggl-cli", "greengrass-cli", "systemctl", "journalctl"}
     found = {words[0] for page in AWS_PAGES for line in lines_of(page) for words in programs_of(line)}

@@ -33,6 +33,7 @@ from tests.fixtures.greengrass_v1 import (
 )
 
 from mli.cloud.migration.findings import Finding
+from mli.cloud.migration.given import given_parameters
 from mli.cloud.migration.models import Choices
 from mli.cloud.migration.planning import Plan, plan
 from mli.cloud.migration.reading import read_setup
@@ -396,3 +397,32 @@ def test_the_right_to_read_the_model_stands_in_device_yaml_beside_config_json(tm
         planned(root, role_alias="mli-device")
     with pytest.raises(UsageError, match="device's folder"):
         planned(export(tmp_path), role_alias="mli-device", credentials_endpoint=endpoint)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"ParameterKey": "CoreName", "ParameterValue": "a"}, {"ParameterKey": "X", "ParameterValue": "1=2"}],
+        ["CoreName=a", "X=1=2"],
+        {"Stacks": [{"Parameters": [{"ParameterKey": "CoreName", "ParameterValue": "a"}, "X=1=2"]}]},
+    ],
+)
+def test_parameters_may_stand_in_a_file_and_are_overruled_by_what_is_said(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "stack.json"
+    path.write_text(json.dumps(value))
+    assert given_parameters([f"file://{path}"]) == {"CoreName": "a", "X": "1=2"}
+    assert given_parameters(["CoreName=b", f"file://{path}"])["CoreName"] == "b"
+
+
+@pytest.mark.parametrize("words", [["CoreName"], ["=x"], ["A=1", "A=2"], ["file:///nowhere"]])
+def test_what_is_no_parameter_is_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        given_parameters(words)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "[1]", '{"Stacks": []}', '[{"ParameterKey": "A"}]'])
+def test_a_file_without_parameters_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="no parameters"):
+        given_parameters([f"file://{path}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -69,9 +70,8 @@ def _next(plan: Plan, setup: Setup) -> list[str]:
         root = setup.source if setup.form == "folder" else "the device's folder"
         steps.append(f"2. `device.yaml` into {root}, beside `config/`; `mli config {root}` checks both.")
     if plan.parameters is not None:
-        adopt = " --adopt" if plan.parameters.get("Adopt") == "true" else ""
         steps.append(
-            f"3. The device's stack: `mli stack deploy {plan.core_name}{adopt}`, or with the AWS CLI "
+            f"3. The device's stack: `{_stack_command(plan.parameters)}`, or with the AWS CLI "
             "`--parameter-overrides file://parameters.json`."
         )
     steps.append(f"4. `mli deploy deployment.yaml --thing {plan.thing}`, with `--aws` or the options of your broker.")
@@ -79,6 +79,21 @@ def _next(plan: Plan, setup: Setup) -> list[str]:
         steps.append("5. Only when all is proven: the old stack, with `retain.json`, as docs/migrate.md says.")
     steps.append("5. Everything in its order, with a way back at each step: docs/migrate.md.")
     return [f"{index}. {step.partition('. ')[2]}" for index, step in enumerate(steps, 1)]
+
+
+def _stack_command(parameters: dict[str, str]) -> str:
+    options = {
+        "--certificate": "CertIdParam",
+        "--model": "ModelS3Uri",
+        "--sha256": "ModelSha256",
+        "--source": "Source",
+    }
+    words = ["mli", "stack", "deploy", parameters["CoreName"]]
+    words += ["--adopt"] if parameters.get("Adopt") == "true" else []
+    for option, name in options.items():
+        if name in parameters:
+            words += [option, parameters[name]]
+    return shlex.join(words)
 
 
 def report_json(setup: Setup, plan: Plan, **more: Any) -> dict[str, Any]:
