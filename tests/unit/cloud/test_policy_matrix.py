@@ -150,6 +150,16 @@ class TestADevice:
             assert not line.may("iot:Publish", "topic/mli/status/belt")
             assert not line.may("iot:Subscribe", "topicfilter/mli/deployments/belt")
 
+    def test_the_doctor_may_log_in_beside_it_and_do_nothing(self, runtime: str, adopt: bool) -> None:
+        thing = "belt_Core" if adopt else "belt"
+        own = f"{thing}-doctor" if runtime == "core" else f"{thing}-mli-doctor"
+        doctor = connection("belt", runtime, adopt, client=own)
+        assert doctor.may("iot:Connect", f"client/{own}")
+        assert not doctor.may("iot:Connect", "client/oven-doctor")
+        if runtime == "core":  # with Greengrass the same topics hold for each connection of the device
+            allowed = {(action, resource) for action, resource in DEVICE_MAY if doctor.may(action, resource)}
+            assert not [action for action, _ in allowed if action != "iot:AssumeRoleWithCertificate"]
+
 
 @pytest.mark.parametrize("adopt", [False, True])
 class TestACertificateThatIsNotAttached:

@@ -78,9 +78,10 @@ def test_a_device_without_greengrass_speaks_as_itself_and_for_itself() -> None:
     document = policy_documents(device_stack())["DevicePolicy"]
     assert granted(document) == own_topics(ME) | {
         ("iot:Connect", f"client/{ME}"),
+        ("iot:Connect", f"client/{CORE}-doctor"),
         ("iot:AssumeRoleWithCertificate", "rolealias/mli-device"),
     }
-    (connect,) = (item for item in document["Statement"] if item["Action"] == "iot:Connect")
+    (connect,) = (item for item in document["Statement"] if item["Sid"] == "Connect")
     assert connect["Condition"] == {"Bool": {"iot:Connection.Thing.IsAttached": "true"}}
 
 
@@ -92,6 +93,7 @@ def test_with_greengrass_the_nucleus_gets_what_it_needs_under_the_thing_s_writte
         ("iot:Connect", f"client/{CORE}"),
         ("iot:Connect", f"client/{CORE}#*"),
         ("iot:Connect", f"client/{CORE}-mli"),
+        ("iot:Connect", f"client/{CORE}-mli-doctor"),
         ("iot:AssumeRoleWithCertificate", "rolealias/mli-device"),
         ("greengrass:GetComponentVersionArtifact", "*"),
         ("greengrass:GetDeploymentConfiguration", "*"),
