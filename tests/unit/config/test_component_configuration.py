@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fixtures.brokers import Certificates
+from tests.fixtures.brokers import ROOT, Certificates
 
 from mli.config.component import ComponentEnvironment, ComponentSettings, read_component, read_component_environment
+from mli.config.deployment import parse_deployment
 from mli.config.settings import MqttSettings, NucleusSettings, TlsSettings
 from mli.errors import UsageError
 
@@ -122,3 +123,14 @@ def test_a_connection_of_its_own_that_is_not_possible_is_told_and_the_rest_holds
     found = read_component({"delivery": "mqtt"}, environment, tmp_path)
     assert "AWS IoT Core's endpoint" in str(found.held)
     assert "device.mqtt.port" in str(settings(tmp_path, {"delivery": "mqtt", "device": {"mqtt": {"port": 0}}}).held)
+
+
+def test_the_page_s_configuration_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "greengrass.md").read_text()
+    text = page[page.index("```json\n", page.index("### Its configuration")) + 8 :]
+    found = settings(tmp_path, json.loads(text[: text.index("```")]))
+    deployment = parse_deployment(
+        found.deployment, found.device, origin="component", folder=tmp_path, name="page", check_files=False
+    )
+    assert (deployment.revision, deployment.pipelines[0].publish.image_name) == (7, True)
+    assert deployment.pipelines[0].source.uri == str(tmp_path / "images")
