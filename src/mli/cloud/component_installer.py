@@ -35,7 +35,7 @@ _SPARE_BYTES = 64 << 20
 _COMPILED = 1.15
 """Files on the disk, with Python's compiled ones, for each byte in the wheels."""
 _CHECK_TIMEOUT_S = 300
-_TRY = "import mli.__main__, numpy, cv2, onnxruntime, cryptography, psutil, pydantic, yaml"
+_TRY = "import ssl, sqlite3, mli.__main__, numpy, cv2, onnxruntime, cryptography, psutil, pydantic, yaml"
 _OLDEST_GLIBC = (2, 28)
 
 
