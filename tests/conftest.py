@@ -11,6 +11,7 @@ from tests.fixtures.control_groups import no_control_groups_left
 from tests.fixtures.core_process import witnessed_broker
 from tests.fixtures.hostile_http import make_proxy, make_server
 from tests.fixtures.moto_server import moto, moto_environment, moto_process
+from tests.fixtures.stack_rig import stack_rig
 from tests.fixtures.stubbed_aws import stubbed_aws
 from tests.fixtures.swift_server import own_swift, swift
 
@@ -26,6 +27,7 @@ __all__ = [
     "no_control_groups_left",
     "own_swift",
     "recording_broker",
+    "stack_rig",
     "stubbed_aws",
     "swift",
     "witnessed_broker",

@@ -15,7 +15,9 @@ from mli.cloud.stack_step import Done, Watcher, bring, foretell, wait_for
 from mli.cloud.stack_wanted import (
     Looked,
     Runtime,
+    Stacks,
     Wanted,
+    check_core_name,
     look,
     look_at_stacks,
     shared_names_are_free,
@@ -54,8 +56,7 @@ def deploy_stacks(
         StopError: the person did not agree, or the credentials ended.
         MliError: AWS did not answer, or a stack failed.
     """
-    let_settle(aws, wanted, watcher, dry_run=dry_run, pause=pause)
-    looked = look(aws, wanted)
+    looked = look(aws, wanted, let_settle(aws, wanted, watcher, dry_run=dry_run, pause=pause))
     for caution in looked.cautions:
         watcher.say(caution)
     done = [bring_shared(aws, looked.stacks.shared, looked.model.bucket, watcher, dry_run=dry_run, pause=pause)]
@@ -112,17 +113,19 @@ def deploy_shared(aws: Aws, watcher: Watcher, *, dry_run: bool, pause: Pause = t
     return bring_shared(aws, stack, None, watcher, dry_run=dry_run, pause=pause)
 
 
-def let_settle(aws: Aws, wanted: Wanted, watcher: Watcher, *, dry_run: bool, pause: Pause = time.sleep) -> None:
-    """Wait for stacks that an interrupted command left at work.
+def let_settle(aws: Aws, wanted: Wanted, watcher: Watcher, *, dry_run: bool, pause: Pause = time.sleep) -> Stacks:
+    """The stacks that are there; those that an interrupted command left at work are waited for.
 
     Raises:
         RetryError: one is at work, and this is a dry run.
         MliError: one is not ours, it failed, or AWS did not answer.
     """
+    check_core_name(wanted.core_name)
     found = look_at_stacks(aws, wanted.stack)
-    for stack in (found.shared, found.component, found.device):
-        if stack is not None and stack.state == "moving":
-            _let_settle(aws, stack, watcher, dry_run=dry_run, pause=pause)
+    moving = [s for s in (found.shared, found.component, found.device) if s is not None and s.state == "moving"]
+    for stack in moving:
+        _let_settle(aws, stack, watcher, dry_run=dry_run, pause=pause)
+    return look_at_stacks(aws, wanted.stack) if moving else found
 
 
 def _let_settle(aws: Aws, stack: Stack, watcher: Watcher, *, dry_run: bool, pause: Pause) -> None:

@@ -138,17 +138,18 @@ def device_stack_of(aws: Aws, core_name: str, stack_name: str | None = None) -> 
     return stack
 
 
-def look(aws: Aws, wanted: Wanted) -> Looked:
+def look(aws: Aws, wanted: Wanted, stacks: Stacks) -> Looked:
     """Everything that can be checked before anything changes; nothing is written.
+
+    Args:
+        stacks: those that are there; none of them is at work.
 
     Raises:
         UsageError: a word of the command is wrong.
         RefusedError: something there is not as it must be; what, and how to go on.
         MliError: AWS did not answer, or a right is missing.
     """
-    check_core_name(wanted.core_name)
     chosen = certificate_id(wanted.certificate, aws) if wanted.certificate else None
-    stacks = look_at_stacks(aws, wanted.stack)
     _same_core(stacks.device, wanted)
     _look_at_thing(aws, wanted, stacks.device)
     certificate = find_certificate(aws, chosen or _known_certificate(aws, wanted, stacks.device))

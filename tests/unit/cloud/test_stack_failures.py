@@ -23,7 +23,7 @@ CASCADE = [
     event("Policy", "CREATE_FAILED", "Resource creation cancelled"),
     event("Thing", "CREATE_FAILED", DENIED),
     event("Role", "CREATE_FAILED", "Resource creation cancelled"),
-    event("mli-a", "ROLLBACK_IN_PROGRESS", "The following resource(s) failed: [Thing].", "AWS::CloudFormation::Stack"),
+    event("mli-a", "ROLLBACK_IN_PROGRESS", "The following resource(s) failed: [X].", "AWS::CloudFormation::Stack"),
 ]  # fmt: skip
 
 
