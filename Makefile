@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := src tests tools benchmarks conformance soak rehearsal
 MXNET_VENV := .venv-mxnet
+AUDIT_VENV := .venv-audit
 ORACLE_PYTHON ?= $(PYTHON)
 # Most of them wait for other processes.
 TESTS_AT_A_TIME ?= 3
 
-.PHONY: help demo test lint format bench soak rehearsal conformance packages constraints clean
+.PHONY: help demo test lint format bench soak rehearsal conformance audit packages constraints clean
 
 help:
 	@echo "make demo   see it work: camera, model, broker and a rule, all on this machine"
@@ -18,6 +19,7 @@ help:
 	@echo "make soak   kills, power cuts and broken disks, for half an hour; needs root (docs/soak.md)"
 	@echo "make rehearsal  the whole way on AWS, without an account (docs/rehearsal.md)"
 	@echo "make conformance  compare networks and operators with MXNet (docs/mxnet.md)"
+	@echo "make audit  the AWS templates: cfn-lint in every region, checkov (docs/security.md)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -63,6 +65,16 @@ $(MXNET_VENV)/.ready: conformance/mxnet-constraints.txt
 conformance: $(VENV)/.ready $(MXNET_VENV)/.ready
 	$(BIN)/python -m conformance $(ARGS)
 
+# checkov pins a boto3 that is older than ours.
+$(AUDIT_VENV)/.ready: tools/audit-constraints.txt
+	@echo "Setting up $(AUDIT_VENV) (about a minute, once) ..."
+	@$(PYTHON) -m venv $(AUDIT_VENV)
+	@$(AUDIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+audit: $(VENV)/.ready $(AUDIT_VENV)/.ready
+	$(BIN)/python tools/audit_templates.py $(AUDIT_VENV)/bin/checkov
+
 packages:
 	@tools/install-packages
 
@@ -70,4 +82,4 @@ constraints:
 	tools/pin $(PYTHON)
 
 clean:
-	rm -rf $(VENV) $(MXNET_VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MXNET_VENV) $(AUDIT_VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

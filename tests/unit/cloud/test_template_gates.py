@@ -1,20 +1,17 @@
-"""Gates for every template of the package: cfn-lint, sizes, and which wildcards policies may hold."""
+"""Gates for every template of the package: cfn-lint, sizes, native resources. Wildcards: test_policy_wildcards.py."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import boto3
 import cfnlint
 import pytest
 from cfnlint.api import ManualArgs, lint
 from tests.fixtures.cfn_resolve import load_template
-from tests.fixtures.device_stacks import device_stack, policy_documents, shared_stack
 
 from mli.cloud.component_recipe import component_version, recipe_text
 from mli.cloud.template_text import LARGEST_BODY_BYTES, component_template
@@ -25,20 +22,6 @@ ONLY_WITH_GREENGRASS = {"component.yaml", "device-greengrass.yaml"}
 WITHOUT_GREENGRASS = "eu-north-1"
 """A region that has AWS IoT Core, and no resources of Greengrass V2."""
 _SCHEMAS = Path(cfnlint.__file__).parent / "data" / "schemas" / "providers"
-
-WILDCARD_RESOURCES = {
-    ("DeviceRole read-models", "Models"): "the objects of one named bucket",
-    ("DeviceRole read-models", "ModelsOfYourOwnBuckets"): "the objects of buckets that somebody named",
-    ("DeviceRole read-models", "Components"): "the objects below components/ of one bucket",
-    ("DeviceRole write-logs", "OwnStreams"): "the date before the device's own name",
-    ("DeviceRole write-logs", "TheGroup"): "how policies write the ARN of one group",
-    ("DevicePolicy", "Publish"): "below the device's own topics",
-    ("NucleusPolicy", "Connect"): "the numbers of a nucleus' further connections",
-    ("NucleusPolicy", "Deployments"): "no narrower resource is documented",
-    ("NucleusTopicsPolicy", "Topics"): "ids of the device's own jobs, and what its own shadow has below it",
-    ("NucleusTopicsPolicy", "Filters"): "the same",
-}
-"""The reviewed list: each statement that allows a resource with a wildcard, and why it must."""
 
 
 def text_of(name: str) -> str:
@@ -120,44 +103,3 @@ def test_texts_for_people_are_there(name: str) -> None:
     for kind in ("Parameters", "Outputs"):
         for key, item in template.get(kind, {}).items():
             assert item.get("Description"), f"{kind}.{key}"
-
-
-def allowing() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each statement that allows something, in everything that shared and device stacks can make."""
-    stacks = [shared_stack(ModelBuckets="a-bucket")] + [
-        device_stack(Runtime=runtime, Adopt=adopt)
-        for runtime in ("core", "greengrass")
-        for adopt in ("false", "true")
-    ]
-    for stack in stacks:
-        for name, document in policy_documents(stack).items():
-            for statement in document["Statement"]:
-                if statement["Effect"] == "Allow":
-                    yield name, statement
-
-
-def listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
-
-
-def test_no_action_is_allowed_by_a_wildcard() -> None:
-    actions = {action for _, statement in allowing() for action in listed(statement["Action"])}
-    assert len(actions) > 10
-    assert not [action for action in actions if "*" in action or "?" in action]
-    assert not [
-        statement for _, statement in allowing() if {"NotAction", "NotResource", "NotPrincipal"} & set(statement)
-    ]
-
-
-def test_resources_with_a_wildcard_are_those_that_were_reviewed() -> None:
-    found = {
-        (name, statement["Sid"])
-        for name, statement in allowing()
-        if any("*" in resource for resource in listed(statement.get("Resource", [])))
-    }
-    assert found == set(WILDCARD_RESOURCES)
-
-
-def test_a_lone_star_stands_in_one_statement_only() -> None:
-    found = {name for name, statement in allowing() if "*" in listed(statement.get("Resource", []))}
-    assert found == {"NucleusPolicy"}
