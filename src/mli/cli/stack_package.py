@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mli.errors import UsageError
+
 if TYPE_CHECKING:
     from mli.cloud.component_package import ComponentPackage
 
@@ -28,6 +30,16 @@ def package(
     component: Annotated[
         bool, typer.Option("--component", help="Also the Greengrass component: its recipe and its artifact.")
     ] = False,
+    architecture: Annotated[
+        list[str] | None,
+        typer.Option(help="With --component, only for x86_64 or aarch64; may be repeated.", show_default=False),
+    ] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --component, only for this Python, such as 3.11; may be repeated.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write the templates, their parameters and the AWS CLI's commands; no account is asked."""
@@ -36,7 +48,9 @@ def package(
     need_cloud()
     from mli.cloud.stack_package import write_package
 
-    packed = _pack(out) if component else None
+    if (architecture or python) and not component:
+        raise UsageError("--architecture and --python are about the component", remedy="add --component")
+    packed = _pack(out, architecture, python) if component else None
     written = write_package(out, packed)
     if as_json:
         document = {"folder": str(out), "files": list(written.files), "component": _component_json(packed)}
@@ -53,12 +67,18 @@ def package(
         print(f"  recipe    {packed.recipe_path}")
 
 
-def _pack(out: Path) -> ComponentPackage:
+def _pack(out: Path, architecture: list[str] | None, python: list[str] | None) -> ComponentPackage:
     from mli.cli.progress import InstallProgress
     from mli.cloud.component_package import build
+    from mli.cloud.component_wheels import ARCHITECTURES, PYTHONS
 
     with InstallProgress("packing the component") as progress:
-        return build(out, on_progress=lambda _what, done, total: progress.update(done, total))
+        return build(
+            out,
+            architecture or ARCHITECTURES,
+            python or PYTHONS,
+            on_progress=lambda _what, done, total: progress.update(done, total),
+        )
 
 
 def _component_json(packed: ComponentPackage | None) -> dict[str, object] | None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -115,6 +116,7 @@ def build(
         tell(ARTIFACT_FILE, 0, size)
         write_archive(artifact, members)
         tell(ARTIFACT_FILE, size, size)
+    _remove_others(out, version)
     key = artifact_key(version)
     recipe_path = out / "recipes" / f"{COMPONENT}-{version}.json"
     recipe_path.parent.mkdir(exist_ok=True)
@@ -130,6 +132,18 @@ def build(
         targets=targets,
         unpacked_bytes=max(about["bytes"] for about in index["targets"].values()),
     )
+
+
+def _remove_others(out: Path, version: str) -> None:
+    """Earlier versions: a local deployment of nucleus lite copies all that lies there to the device."""
+    for artifact in (out / "artifacts" / COMPONENT).glob(f"*/{ARTIFACT_FILE}"):
+        if artifact.parent.name != version:
+            artifact.unlink()
+            with suppress(OSError):  # something else lies beside it
+                artifact.parent.rmdir()
+    for recipe in (out / "recipes").glob(f"{COMPONENT}-*.json"):
+        if recipe.name != f"{COMPONENT}-{version}.json":
+            recipe.unlink()
 
 
 def _members(wheels: Sequence[Wheel], targets: Sequence[str], where: Mapping[str, Path]) -> dict[str, Path | bytes]:

@@ -80,6 +80,13 @@ def test_it_lies_where_the_local_command_lines_of_both_engines_look(build: Build
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["artifacts", "recipes"]
 
 
+def test_what_an_earlier_version_left_in_the_folder_goes(build: Build, tmp_path: Path) -> None:
+    before, now = build("out"), build("out", text="x = 1")
+    assert before.version != now.version
+    assert [path.name for path in (tmp_path / "out" / "artifacts" / "mli.core").iterdir()] == [now.version]
+    assert list((tmp_path / "out" / "recipes").iterdir()) == [now.recipe_path]
+
+
 def test_each_target_gets_its_wheels_and_wheels_for_several_lie_there_once(build: Build) -> None:
     package = build()
     names = members(package)
