@@ -9,7 +9,7 @@ ORACLE_PYTHON ?= $(PYTHON)
 # Most of them wait for other processes.
 TESTS_AT_A_TIME ?= 3
 
-.PHONY: help demo test lint format bench soak rehearsal conformance audit packages constraints clean
+.PHONY: help demo test lint format bench soak rehearsal conformance audit component-check packages constraints clean
 
 help:
 	@echo "make demo   see it work: camera, model, broker and a rule, all on this machine"
@@ -19,6 +19,7 @@ help:
 	@echo "make soak   kills, power cuts and broken disks, for half an hour; needs root (docs/soak.md)"
 	@echo "make rehearsal  the whole way on AWS, without an account (docs/rehearsal.md)"
 	@echo "make conformance  compare networks and operators with MXNet (docs/mxnet.md)"
+	@echo "make component-check  the Greengrass component on devices without a network; needs root (docs/greengrass.md)"
 	@echo "make audit  the AWS templates: cfn-lint in every region, checkov (docs/security.md)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -52,6 +53,9 @@ soak: $(VENV)/.ready packages
 
 rehearsal: $(VENV)/.ready packages
 	$(BIN)/python -m rehearsal $(ARGS)
+
+component-check: $(VENV)/.ready packages
+	$(BIN)/python -m tools.check_component $(ARGS)
 
 # MXNet is the oracle, in a venv of its own: it needs an old numpy, and nothing else here knows of it.
 $(MXNET_VENV)/.ready: conformance/mxnet-constraints.txt
