@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +120,7 @@ def as_moto_takes_it(value: object) -> object:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, moto: MotoServer) -> Iterator[Desk]:
+def desk(tmp_path_factory: pytest.TempPathFactory, moto: MotoServer) -> Desk:
     folder = tmp_path_factory.mktemp("desk")
     numbered_images(folder / "images", 2)
     color_archive(folder, "inception-bn.zip")

@@ -190,13 +190,24 @@ def test_properties_of_no_kind_at_all_are_told(tmp_path: Path) -> None:
         assert any("nonsense" in item.was for item in made.findings), name
 
 
+def test_code_of_no_kind_at_all_is_told_by_its_reference(tmp_path: Path) -> None:
+    start, end = TEMPLATE.index("      FunctionName: !Sub"), TEMPLATE.index("  Subscriptions:\n")
+    text = f"{TEMPLATE[:start]}      !Ref CoreName\n{TEMPLATE[end:]}"
+    made = plan(read_setup(template(tmp_path, text), {"ModelS3Uri": MODEL}), Choices())
+    (code,) = [item for item in made.findings if item.about.startswith("code of")]
+    assert "${LookAtBeltFunction.Alias}" in code.was
+
+
 @pytest.mark.parametrize("name", ["../../etc/x", "a b", "x" * 200, "a/b", "a\nb"])
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="name of a thing"):
         plan(read_setup(template(tmp_path), {"ModelS3Uri": MODEL, "CoreName": name}), Choices())
 
 
-@pytest.mark.parametrize("uri", ["http://x/y.zip", "s3://b", "ftp://x/y", "s3://bucket/dir/"])
+NO_ADDRESSES = ("", "inception.zip", "/etc/passwd", "file:///a.zip", "http://x/y.zip", "s3://b", "s3://bucket/d/")
+
+
+@pytest.mark.parametrize("uri", NO_ADDRESSES)
 def test_a_model_that_cannot_be_fetched_is_missing_with_its_reason(tmp_path: Path, uri: str) -> None:
     made = plan(read_setup(template(tmp_path), {"ModelS3Uri": uri}), Choices())
     assert "a model that can be fetched" in made.missing[0]

@@ -53,6 +53,8 @@ def model_of(
         return {}
     entry = _s3_address(source)
     try:
+        if not entry["uri"].startswith(("s3://", "https://")):
+            raise ValueError(f"expected s3://BUCKET/KEY, found {shown_uri(source)!r}")
         check_model_uri(entry["uri"])
     except ValueError as error:
         missing.append(f"a model that can be fetched: {error} (--model-uri s3://BUCKET/KEY)")
@@ -71,6 +73,8 @@ def model_of(
                 "change what runs",
             )
         )
+    if model.owner:
+        findings.append(Finding("gone", f"owner of {about}", model.owner, "the service's user", ""))
     if model.destination:
         todo = "mli unpacks it below models/ of the device's root; code that reads it there goes with the old core"
         findings.append(Finding("gone", f"place of {about}", model.destination, "models/<sha256>/", todo))

@@ -211,7 +211,11 @@ class _Pipeline:
                 continue
             self._made.paths.append(volume.source)
             seen = f"{volume.source}, seen as {volume.destination}" if volume.destination else volume.source
-            self._tell("carried", f"volume {volume.name}", seen, "allow.paths of device.yaml, under its real path")
+            rights = dict(self._function.access).get(volume.id) if self._function else None
+            seen = ", ".join(filter(None, (seen, rights, volume.owner)))
+            self._tell(
+                "carried", f"volume {volume.name}", seen, "allow.paths of device.yaml, to read, under its real path"
+            )
         speaking = [
             item
             for item in volumes

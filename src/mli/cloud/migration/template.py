@@ -140,7 +140,9 @@ class _Reading:
         name = found[1] if found else ""
         for _ in range(_MAX_HOPS):
             properties = self._resources.get(name, {}).get("Properties")
-            properties = self._resolver.value(properties) if isinstance(properties, dict) else {}
+            properties = self._resolver.value(properties)
+            if not isinstance(properties, dict):
+                break
             if self._types.get(name) in _FUNCTIONS:
                 self._codes.add(name)
                 code = properties.get("CodeUri", properties.get("Code"))
