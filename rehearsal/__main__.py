@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 from tests.fixtures.color_model import numbered_images
 from tests.fixtures.mxnet_files import golden_archive, synset
 
+from mli.cloud.component_wheels import ARCHITECTURES, PYTHONS, default_cache, fetch, locked_wheels, targets_of
 from rehearsal.little_aws import LittleAws, open_little_aws
 from rehearsal.page import Told
 from rehearsal.walk import Failed, Outcome, Walker
@@ -23,11 +25,14 @@ from rehearsal.world import NoWorld, enter, lead_names_here
 
 _LINES_SHOWN = 14
 _LOG_LINES = 30
+_WHEELS = default_cache()
 
 
 def main() -> None:
     """All ways, or those that are named."""
     options = _options()
+    if "greengrass" in (options.ways or WAYS):
+        _bring_wheels()
     try:
         enter("rehearsal", sys.argv[1:])
     except NoWorld as error:
@@ -35,6 +40,8 @@ def main() -> None:
             f"The rehearsal needs a network of its own, so that nothing reaches a real account, and the kernel makes "
             f"none: {error}\nRun it as root, or allow user namespaces."
         )
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # whoever rehearses may have an account
     # A job in the background ignores Ctrl-C, and so would what is started here; and all of that must end with us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -49,6 +56,14 @@ def main() -> None:
         except KeyboardInterrupt:
             sys.exit(130)
     sys.exit(failed)
+
+
+def _bring_wheels() -> None:
+    """The component holds every package that a device needs; outside of the world there is a network for that."""
+    wheels = [wheel for wheel in locked_wheels() if not (_WHEELS / wheel.file).exists()]
+    if wheels:
+        print(f"fetching {len(wheels)} wheels for the component, once …", file=sys.stderr, flush=True)
+        fetch(wheels, targets_of(ARCHITECTURES, PYTHONS), _WHEELS, lambda *_: None)
 
 
 def _options() -> argparse.Namespace:
@@ -74,6 +89,8 @@ def _walk(name: str, way: Way, folder: Path, as_json: bool) -> bool:
         extra = {"synset.txt": synset(10)}
         golden_archive("inception-rounds-up-0.8", desk / "inception-bn.zip", prefix="Inception-BN", extra=extra)
         numbered_images(desk / "images", 3)
+        (desk / ".cache").mkdir()
+        (desk / ".cache" / "mli").symlink_to(_WHEELS.parent)  # the world has no network to fetch them from
         view.way(way.section)
         with Walker(desk, aws, view.line) as walker:
             try:

@@ -11,15 +11,19 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from tests.fixtures.brokers import Certificates, issue_certificate, make_certificates
-from tests.fixtures.iot_core import ALPN, ANYTHING, IotCore, close_door
+from tests.fixtures.cfn_resolve import resolve
+from tests.fixtures.iot_core import ALPN, IotCore, close_door
 from tests.fixtures.iot_credentials import GivenKeys
 from tests.fixtures.iot_registry import ControlPlaneRegistry
 from tests.fixtures.iot_signatures import Keys
+from tests.fixtures.moto_greengrass import MotoWithGreengrass
 from tests.fixtures.moto_server import MotoServer
 from tests.fixtures.swift_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer
 
@@ -42,7 +46,7 @@ class LittleAws:
         self.swift = swift
         self.moto = moto
         registry = ControlPlaneRegistry(moto.client("iot"))
-        me = Keys(ACCESS_KEY, SECRET_KEY, (ANYTHING,))
+        me = Keys(ACCESS_KEY, SECRET_KEY, operator_policies())
         (folder / "iot").mkdir()
         given = GivenKeys("mli-device", ACCESS_KEY, SECRET_KEY)
         self.iot = IotCore(folder / "iot", certificates, registry, [me], given)
@@ -130,6 +134,12 @@ class LittleAws:
                     _copy(behind, secure)
 
 
+def operator_policies() -> tuple[Mapping[str, Any], ...]:
+    """The rights of the daily work, as the template gives them; IoT Core holds the walk to them."""
+    template = (files("mli.cloud") / "templates" / "operator.yaml").read_text(encoding="utf-8")
+    return (resolve(template, region=REGION).resources["Devices"].properties["PolicyDocument"],)
+
+
 def service_of(name: str) -> str:
     """Which service a host of AWS is: ``s3``, ``iot-data``, ``iot-credentials``, else the first part of its name."""
     first, _, rest = name.partition(".")
@@ -162,7 +172,7 @@ def open_little_aws(folder: Path) -> Iterator[LittleAws]:
     with ExitStack() as stack:
         swift = SwiftServer(folder / "swift")
         stack.callback(swift.kill)
-        moto = MotoServer(folder)
+        moto = MotoWithGreengrass(folder)
         stack.callback(moto.kill)
         moto.start()
         swift.start()

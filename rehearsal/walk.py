@@ -111,6 +111,25 @@ class Walker:
         self._pushed = found or self._pushed
         return outcome
 
+    def note(self, step: str, command: str, act: Callable[[], str | None]) -> None:
+        """Something that no line of shell does, but the device.
+
+        Raises:
+            Failed: it did not work.
+        """
+        told = Told("", step, command)
+        self.tell(told)
+        began = time.monotonic()
+        try:
+            output, failed = act() or "", ""
+        except (subprocess.SubprocessError, OSError, AssertionError) as error:
+            output, failed = str(getattr(error, "output", "") or ""), f"{type(error).__name__}: {error}"
+        outcome = Outcome("", step, command, command, time.monotonic() - began, output, failed)
+        self.outcomes.append(outcome)
+        self.tell(outcome)
+        if failed:
+            raise Failed(outcome)
+
     def stop(self, root: Path) -> str:
         """End the core of a folder as its service would; why that was no orderly end, else empty."""
         process = self._started.pop(str(root))

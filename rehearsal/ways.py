@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fixtures.greengrass_engines import EngineName
+
+from rehearsal.greengrass_device import Certified, Deployed, GreengrassDevice, deployed
 from rehearsal.page import PAGE, Told, told_by
 from rehearsal.walk import Walker, lines
 
@@ -14,6 +17,8 @@ CORE, CLI, GREENGRASS = (
     "The same with the AWS CLI",
     "The other way: a component of Greengrass V2",
 )
+
+ENGINES: tuple[EngineName, ...] = ("classic", "lite")
 
 
 class Unexpected(Exception):
@@ -83,6 +88,15 @@ def check_core(walker: Walker, root: Path) -> None:
         raise Unexpected(problem)
     if not walker.aws.asked.get("iot-credentials"):
         raise Unexpected("the device did not ask the credentials provider: where did it have its keys from?")
+    nothing_denied(walker)
+
+
+def nothing_denied(walker: Walker) -> None:
+    """Least privilege is enough.
+
+    Raises:
+        Unexpected: it was not, somewhere.
+    """
     if walker.aws.iot.denied:
         raise Unexpected(f"AWS IoT Core denied something: {walker.aws.iot.denied}")
 
@@ -99,6 +113,46 @@ def nothing_left(walker: Walker, thing: str) -> None:
         raise Unexpected(f"the thing {thing} is still there")
     if iot.list_policies()["policies"]:
         raise Unexpected("a policy is still there")
+    nothing_denied(walker)
 
 
-WAYS = {"core": Way(CORE, walk_core), "cli": Way(CLI, walk_cli)}
+def walk_greengrass(walker: Walker) -> None:
+    """The stack deploys; a device with either engine does what the component's recipe says."""
+    thing = "line-3"
+    before = [f"mli device cert {thing}", "mli stack deploy --shared", "mli model push inception-bn.zip"]
+    for told in [*lines(GREENGRASS, "steps 1 and 2", before), *told_in(GREENGRASS)]:
+        walker.do(told)
+    outputs = "mli stack outputs line-3 --output"
+    names = ("CommandToDeployGroup", "IotEndpoint", "CredentialsEndpoint")
+    (command, *endpoints) = (_said(walker, f"{outputs} {name}") for name in names)
+    for engine in ENGINES:
+        _live(walker, engine, deployed(walker.aws, command), thing, (endpoints[0], endpoints[1]))
+    walker.do(Told(GREENGRASS, "step 8", f"mli stack destroy {thing}"))
+    nothing_left(walker, thing)
+
+
+def _live(walker: Walker, engine: EngineName, what: Deployed, thing: str, endpoints: tuple[str, str]) -> None:
+    """Install, run, watch, end."""
+    folder = walker.folder / engine
+    folder.mkdir()
+    certified = Certified(walker.folder / "certs" / thing)
+    device = GreengrassDevice(engine, folder, walker.aws, what, certified, thing, endpoints)
+    step = f"a device with nucleus {engine}"
+    try:
+        walker.note(step, "(the nucleus fetches the artifact)", lambda: device.fetch(walker.aws))
+        walker.note(step, "(the recipe's install step, without a network)", device.install)
+        walker.note(step, "(the recipe's run step)", device.run)
+        walker.do(Told(GREENGRASS, step, f"mli watch --aws --thing {thing}"))
+        walker.note(step, "(SIGTERM, as the nucleus ends a component)", device.stop)
+    finally:
+        device.end()
+    nothing_denied(walker)
+
+
+def _said(walker: Walker, line: str) -> str:
+    outcome = walker.do(Told(GREENGRASS, "what the device is told", line))
+    assert outcome is not None
+    return outcome.output.strip()
+
+
+WAYS = {"core": Way(CORE, walk_core), "cli": Way(CLI, walk_cli), "greengrass": Way(GREENGRASS, walk_greengrass)}
