@@ -13,7 +13,7 @@ import pytest
 from tests.fixtures.cfn_resolve import ACCOUNT, PARTITION, REGION
 from tests.fixtures.cloud_policies import ALIAS, OWN_BUCKETS, connection, device, of_kind, shared
 from tests.fixtures.ec2_stack import SECRET
-from tests.fixtures.policy_evaluator import Request, decide, may_assume
+from tests.fixtures.policy_evaluator import Dialect, Request, decide, may_assume
 
 WAYS = [("core", False), ("core", True), ("greengrass", False), ("greengrass", True)]
 MODELS = shared().outputs["ModelBucket"]
@@ -169,6 +169,17 @@ class TestACertificateThatIsNotAttached:
         allowed = [one for one in own if line.may(*one)]
         # Not bound to the thing: the role alias, and the topic that was taken over. Both need a connection first.
         assert {action for action, _ in allowed} <= {"iot:AssumeRoleWithCertificate"}
+
+    def test_cannot_even_connect_where_its_name_were_known(self, adopt: bool) -> None:
+        """IsAttached is asked beside the name."""
+        thing = "belt_Core" if adopt else "belt"
+        known = {"iot:ClientId": thing, "iot:Connection.Thing.ThingName": thing}
+        arn = f"arn:{PARTITION}:iot:{REGION}:{ACCOUNT}:client/{thing}"
+        policies = of_kind("device", device("belt", "core", adopt), "iot")
+        for attached, expected in ({"true": True, "false": False}).items():
+            request = Request("iot:Connect", arn, known | {"iot:Connection.Thing.IsAttached": attached})
+            assert decide(request, policies, dialect=Dialect.IOT).allowed is expected
+        assert not decide(Request("iot:Connect", arn, known), policies, dialect=Dialect.IOT)
 
     def test_to_this_thing_speaks_for_its_own_thing_alone(self, adopt: bool) -> None:
         line = connection("belt", "core", adopt, client="oven", things=("oven",))
