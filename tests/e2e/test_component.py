@@ -121,8 +121,10 @@ def test_classic_is_told_why_a_deployment_is_no_good_and_nothing_changes(make_de
     verdict = device.deploy(device.deployment(device.folder / "old.zip", images="../.."))
     assert "allow" in verdict, verdict
     assert device.nucleus.configuration == before
-    device.wait_for_frames(3, model=device.old)
-    assert device.workers() == worker
+    assert device.nucleus.propose(device.configuration(device.deployment(device.new))) is None
+    device.wait_for_frames(3)
+    assert device.workers() == worker, "what is only proposed does not run"
+    assert models_of(device.seen()) == [sha256_of(device.old)]
     check_unbroken(device.seen(), device.labels, device.images)
 
 
