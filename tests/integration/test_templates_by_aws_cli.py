@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.fixtures.cfn_resolve import resolve
+from tests.fixtures.cfn_resolve import load_template, resolve
 from tests.fixtures.device_stacks import CORE, SHA256
 from tests.fixtures.moto_server import ACCOUNT, REGION, MotoServer
 
@@ -41,10 +41,14 @@ def aws(moto: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Aws:
 
     run("s3", "mb", "s3://packages")
     for name in ("shared", "device"):
-        (folder / f"{name}.yaml").write_text(template_text(name), encoding="utf-8")
+        template = template_text(name)
+        (folder / f"{name}.yaml").write_text(template, encoding="utf-8")
         run(
             *("cloudformation", "package", "--s3-bucket", "packages", "--template-file", f"{name}.yaml"),
             *("--output-template-file", f"packaged-{name}.yaml"),
+        )
+        assert load_template((folder / f"packaged-{name}.yaml").read_text(encoding="utf-8")) == load_template(
+            template
         )
     return run
 

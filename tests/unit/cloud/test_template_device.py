@@ -138,11 +138,16 @@ def test_an_adopted_thing_is_neither_made_nor_attached_and_keeps_its_topic(runti
 
 
 def test_attachments_go_before_what_they_attach() -> None:
-    resources = device_stack(Runtime="greengrass").resources
+    resources = device_stack(Runtime="greengrass", Adopt="false").resources
     assert resources["ThingCertificate"].after == {"Thing"}
     for policy in ("DevicePolicy", "NucleusPolicy", "NucleusTopicsPolicy"):
         assert resources[f"{policy}Certificate"].after == {policy}
-        assert f"{policy}Certificate" in resources["Deployment"].after
+
+
+def test_the_deployment_comes_after_its_target_and_the_rights_to_fetch_it() -> None:
+    attachments = {f"{policy}Certificate" for policy in ("DevicePolicy", "NucleusPolicy", "NucleusTopicsPolicy")}
+    assert device_stack(Runtime="greengrass").resources["Deployment"].after == attachments | {"Thing"}
+    assert device_stack(Runtime="greengrass", Adopt="true").resources["Deployment"].after == attachments
 
 
 def test_greengrass_deploys_the_same_document_to_the_thing() -> None:
