@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from tests.fixtures.device_stacks import (
 )
 
 from mli.cloud.template_text import template_text
+from mli.config.component import ComponentEnvironment, read_component
+from mli.config.settings import NucleusSettings
 
 PRINCIPAL = f"arn:aws:iot:eu-west-1:123456789012:cert/{CERTIFICATE}"
 IOT = "arn:aws:iot:eu-west-1:123456789012:"
@@ -155,11 +158,21 @@ def test_greengrass_deploys_the_same_document_to_the_thing() -> None:
     made = stack.resources["Deployment"].properties
     assert made["TargetArn"] == stack.outputs["ThingArn"]
     assert made["Components"]["mli.core"]["ComponentVersion"] == VERSION
-    assert merged(stack) == {"deployment": json.loads(stack.outputs["Deployment"])}
+    assert merged(stack)["deployment"] == json.loads(stack.outputs["Deployment"])
     policies = made["DeploymentPolicies"]
     assert policies["FailureHandlingPolicy"] == "ROLLBACK"
-    assert policies["ConfigurationValidationPolicy"]["TimeoutInSeconds"] == 3600
     assert policies["ComponentUpdatePolicy"] == {"Action": "NOTIFY_COMPONENTS", "TimeoutInSeconds": 60}
+
+
+def test_the_component_s_answer_comes_before_greengrass_stops_waiting(tmp_path: Path) -> None:
+    stack = device_stack(Runtime="greengrass")
+    component = ComponentEnvironment(CORE, NucleusSettings("socket", "token"))
+    found = read_component(merged(stack), component, tmp_path)
+    assert json.loads(found.deployment) == json.loads(stack.outputs["Deployment"])
+    policies = stack.resources["Deployment"].properties["DeploymentPolicies"]
+    patience_s = policies["ConfigurationValidationPolicy"]["TimeoutInSeconds"]
+    assert patience_s - 60 <= found.validate_within_s < patience_s
+    assert patience_s >= 600  # a model takes minutes
 
 
 def test_a_component_of_an_adopted_thing_may_use_the_adopted_topic() -> None:
