@@ -19,9 +19,9 @@ from mli.cloud.template_text import template_text
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
-def deploy_by_hand(rig: Rig, folder: Path, stack: str = "by-hand") -> str:
+def deploy_by_hand(rig: Rig, folder: Path) -> str:
     """The script as a person runs it."""
-    command = ["sh", str(folder / "deploy.sh"), "line-1", rig.certificate, f"s3://{MODELS}/m.zip", stack]
+    command = ["sh", str(folder / "deploy.sh"), "line-1", rig.certificate, f"s3://{MODELS}/m.zip", "by-hand"]
     ran = subprocess.run(command, env={**os.environ, "PATH": PATH}, capture_output=True, text=True, timeout=150)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -51,13 +51,34 @@ def test_the_script_makes_with_the_aws_cli_what_mli_then_takes_as_its_own(tmp_pa
     assert '"iotRoleAlias":"mli-device"' in said
     assert "aws iot-data publish" in said
     assert stack_rig.things() == ["line-1"]
-    assert deploy_by_hand(stack_rig, tmp_path).splitlines()[-2:] == said.splitlines()[-2:]
 
     ran = stack_rig.stack("deploy", "line-1", "--stack-name", "by-hand", "--dry-run", "--json")
     assert ran.exit_code == 0, ran.err
     changes = [change for one in ran.json["stacks"] for change in one["changes"]]
     assert changes == []  # only our tags are new
     assert stack_rig.stack("destroy", "line-1", "--stack-name", "by-hand", "--yes").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("had", "buckets"),
+    [
+        ("", "my-models"),
+        ("others", "others,my-models"),
+        ("others,my-models", "others,my-models"),
+        ("my-models-2", "my-models-2,my-models"),
+    ],
+)
+def test_the_script_forgets_no_bucket_of_another_device(
+    tmp_path: Path, stack_rig: Rig, had: str, buckets: str
+) -> None:
+    stack_rig.stack("package", "-o", str(tmp_path))
+    fake, log = tmp_path / "aws", tmp_path / "log"
+    fake.write_text(f'#!/bin/sh\necho "$*" >>{log}\ncase "$*" in *ModelBuckets\'*) echo "{had}" ;; esac\n')
+    fake.chmod(0o755)
+    command = ["sh", "deploy.sh", "line-1", "0" * 64, f"s3://{MODELS}/m.zip", "a"]
+    subprocess.run(command, cwd=tmp_path, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True, timeout=60)
+    (line,) = [line for line in log.read_text().splitlines() if "shared.yaml" in line]
+    assert line.endswith(f"ModelBuckets={buckets}")
 
 
 def test_with_the_component_the_artifact_is_uploaded_by_the_script(

@@ -28,8 +28,7 @@ _HEAD = f"""\
 #
 #   sh deploy.sh CORE_NAME CERTIFICATE_ID s3://BUCKET/KEY STACK_NAME
 #
-# The certificate is active and of the account and region that `aws sts get-caller-identity` and AWS_REGION name. A
-# bucket of your own is one of ModelBuckets, separated by commas.
+# The certificate is active, and of the account and region that `aws sts get-caller-identity` and AWS_REGION name.
 set -eu
 cd "$(dirname "$0")"
 core_name=$1 certificate=$2 model=$3 stack=$4
@@ -37,9 +36,14 @@ bucket=${{model#s3://}} bucket=${{bucket%%/*}}
 output() {{ aws cloudformation describe-stacks --stack-name "$1" --output text \\
   --query "Stacks[0].Outputs[?OutputKey=='$2'].OutputValue"; }}
 
-# 1. Once: what all devices share. What it has keeps its value.
+# 1. Once: what all devices share. Buckets of your own that devices may read are in ModelBuckets; those of the devices
+# that are there already stay in it.
+buckets=$(aws cloudformation describe-stacks --stack-name {SHARED_STACK} --output text \\
+  --query "Stacks[0].Parameters[?ParameterKey=='ModelBuckets'].ParameterValue" 2>/dev/null || true)
+own=$(output {SHARED_STACK} ModelBucket 2>/dev/null || true)
+case ",$own,$buckets," in *",$bucket,"*) ;; *) buckets=${{buckets:+$buckets,}}$bucket ;; esac
 aws cloudformation deploy --stack-name {SHARED_STACK} --template-file shared.yaml --no-fail-on-empty-changeset \\
-  --capabilities CAPABILITY_IAM --parameter-overrides "ModelBuckets=${{MODEL_BUCKETS-$bucket}}"
+  --capabilities CAPABILITY_IAM --parameter-overrides "ModelBuckets=$buckets"
 """
 _COMPONENT = f"""\
 
