@@ -37,6 +37,7 @@ from mli.cloud.migration.given import given_parameters
 from mli.cloud.migration.models import Choices
 from mli.cloud.migration.planning import Plan, plan
 from mli.cloud.migration.reading import read_setup
+from mli.cloud.migration.report import report_text
 from mli.cloud.migration.writing import write
 from mli.config.checking import check_settings
 from mli.config.device import read_device
@@ -426,3 +427,13 @@ def test_a_file_without_parameters_is_refused(tmp_path: Path, text: str) -> None
     path.write_text(text)
     with pytest.raises(UsageError, match="no parameters"):
         given_parameters([f"file://{path}"])
+
+
+def test_the_report_ends_with_the_commands_for_this_device(tmp_path: Path) -> None:
+    setup = read_setup(export(tmp_path), {})
+    report = report_text(setup, plan(setup, Choices()), {"a.json": "ab" * 32}, ["deployment.yaml"])
+    command = f"mli stack deploy {CORE} --adopt --certificate {CERTIFICATE_ID} --model {MODEL} --region eu-west-1"
+    assert f"`{command}`" in report
+    assert f"`mli deploy deployment.yaml --thing {THING}`" in report
+    assert f"- `a.json` {'ab' * 32}" in report
+    assert report == report_text(setup, plan(setup, Choices()), {"a.json": "ab" * 32}, ["deployment.yaml"])

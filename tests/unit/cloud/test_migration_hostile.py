@@ -256,3 +256,25 @@ def test_many_items_are_cut_off_and_counted(tmp_path: Path) -> None:
     loggers = [{"Component": "Lambda", "Id": str(n), "Level": "INFO", "Type": "FileSystem"} for n in range(600)]
     made = plan(read_setup(export(tmp_path, logger={"Loggers": loggers}), {}), Choices())
     assert any("88 more items" in item.was for item in made.findings)
+    assert len([item for item in made.findings if item.about == "log of Lambda"]) == 512
+
+
+def test_a_file_that_became_a_link_meanwhile_is_not_copied(tmp_path: Path) -> None:
+    root = device_folder(tmp_path)
+    (tmp_path / "secret").write_text("sesame")
+    setup = read_setup(root, {})
+    made = plan(setup, Choices(model_uri=MODEL))
+    (root / "certs" / "AmazonRootCA1.pem").unlink()
+    (root / "certs" / "AmazonRootCA1.pem").symlink_to(tmp_path / "secret")
+    with pytest.raises(UsageError, match="cannot be read"):
+        write(setup, made, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_a_compiler_made_is_told(tmp_path: Path) -> None:
+    text = changed("/greengrass-machine-learning/mxnet/inception_bn", "/dlr_model")
+    made = plan(read_setup(template(tmp_path, text), {"ModelS3Uri": MODEL}), Choices())
+    (kind,) = [item for item in made.findings if item.about.startswith("kind of model")]
+    assert (kind.fate, "compiled" in kind.todo) == ("open", True)
+    made = plan(read_setup(template(tmp_path), {"ModelS3Uri": MODEL}), Choices())
+    assert not [item for item in made.findings if item.about.startswith("kind of model")]

@@ -41,6 +41,9 @@ def report_text(setup: Setup, plan: Plan, backup: dict[str, str], files: list[st
     lines += [f"Read from {_FORMS[setup.form]}, `{_plain(setup.source.name or str(setup.source))}`.", ""]
     topics = [str(item["publish"]["topic"]) for item in plan.deployment["pipelines"].values()]
     lines += ["| | |", "|---|---|", f"| thing | `{plan.thing}` |", f"| core's name | `{plan.core_name}` |"]
+    lines += [
+        f"| {name} | {_cell(text)} |" for name, text in (("group", setup.group), ("region", setup.region)) if text
+    ]
     lines += [f"| topic | {', '.join(f'`{_cell(topic)}`' for topic in topics)} |"]
     lines += [f"| written | {', '.join(f'`{name}`' for name in files)} |", ""]
     for fate, heading in HEADINGS.items():
@@ -71,7 +74,7 @@ def _next(plan: Plan, setup: Setup) -> list[str]:
         steps.append(f"2. `device.yaml` into {root}, beside `config/`; `mli config {root}` checks both.")
     if plan.parameters is not None:
         steps.append(
-            f"3. The device's stack: `{_stack_command(plan.parameters)}`, or with the AWS CLI "
+            f"3. The device's stack: `{_stack_command(plan.parameters, setup.region)}`, or with the AWS CLI "
             "`--parameter-overrides file://parameters.json`."
         )
     steps.append(f"4. `mli deploy deployment.yaml --thing {plan.thing}`, with `--aws` or the options of your broker.")
@@ -81,7 +84,7 @@ def _next(plan: Plan, setup: Setup) -> list[str]:
     return [f"{index}. {step.partition('. ')[2]}" for index, step in enumerate(steps, 1)]
 
 
-def _stack_command(parameters: dict[str, str]) -> str:
+def _stack_command(parameters: dict[str, str], region: str | None) -> str:
     options = {
         "--certificate": "CertIdParam",
         "--model": "ModelS3Uri",
@@ -93,6 +96,7 @@ def _stack_command(parameters: dict[str, str]) -> str:
     for option, name in options.items():
         if name in parameters:
             words += [option, parameters[name]]
+    words += ["--region", region] if region else []
     return shlex.join(words)
 
 
@@ -105,6 +109,8 @@ def report_json(setup: Setup, plan: Plan, **more: Any) -> dict[str, Any]:
         "missing": plan.missing,
         "thing": plan.thing,
         "core_name": plan.core_name,
+        "group": setup.group,
+        "region": setup.region,
         "deployment": plan.deployment,
         "device": plan.device,
         "parameters": plan.parameters,
