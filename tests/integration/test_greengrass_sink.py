@@ -18,7 +18,8 @@ from mli.config.settings import NucleusSettings, SpoolSettings
 from mli.core.component.shortening import shortened
 from mli.delivery.drain import Drain
 from mli.delivery.sinks import greengrass
-from mli.delivery.sinks.greengrass import MAX_PAYLOAD_BYTES, GreengrassSink
+from mli.delivery.sinks.greengrass import MAX_PAYLOAD_BYTES, WINDOW, GreengrassSink
+from mli.delivery.sinks.greengrass_ipc import ANSWERED_KEPT
 from mli.delivery.spool import Spool
 from mli.delivery.spool_writer import SpoolWriter
 from mli.errors import MliError, UsageError
@@ -105,6 +106,9 @@ def test_more_than_the_nucleus_takes_at_a_time_arrives_in_order(make_rig: Callab
     rig.broker.resume()
     wait_until(lambda: len(rig.numbers()) == 60, "all messages")
     assert rig.numbers() == list(range(1, 61))
+    rig.put(30)
+    wait_until(lambda: rig.spool.queued == 0, "some more")
+    wait_until(lambda: rig.nucleus.streams_left <= ANSWERED_KEPT + WINDOW, "streams to be ended")
     assert rig.spool.stats().refused_reasons == {}
 
 

@@ -5,8 +5,10 @@ Only a process that is a component imports that library, and only here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
 ANSWER_S = 10.0
+ANSWERED_KEPT = 16
 
 TroubleKind = Literal["away", "denied", "refused", "lost", "nothing"]
 
@@ -65,6 +68,7 @@ class NucleusConnection:
     def __init__(self, settings: NucleusSettings, on_lost: Callable[[str], None]) -> None:
         self._on_lost = on_lost
         self._closing = threading.Event()
+        self._answered: deque[Any] = deque()
         try:
             self._client = self._connect(settings)
         except ImportError as error:
@@ -132,7 +136,7 @@ class NucleusConnection:
         def operation() -> Any:
             return self._client.new_subscribe_to_configuration_update(Handler())
 
-        _, trouble = self._wait_for(operation, SubscribeToConfigurationUpdateRequest(key_path=[]))
+        _, trouble = self._wait_for(operation, SubscribeToConfigurationUpdateRequest(key_path=[]), stays=True)
         if trouble is not None:
             raise RetryError("The nucleus does not tell changes of the configuration.", got=trouble.text)
 
@@ -154,7 +158,7 @@ class NucleusConnection:
         def operation() -> Any:
             return self._client.new_subscribe_to_validate_configuration_updates(Handler())
 
-        _, trouble = self._wait_for(operation, SubscribeToValidateConfigurationUpdatesRequest())
+        _, trouble = self._wait_for(operation, SubscribeToValidateConfigurationUpdatesRequest(), stays=True)
         return trouble is None
 
     def report(self, deployment_id: str, why_not: str | None) -> NucleusTrouble | None:
@@ -224,10 +228,20 @@ class NucleusConnection:
             self._on_lost("the nucleus closed the connection" + (f" ({reason})" if reason else ""))
 
     def _ask(
-        self, operation: Callable[[], Any], request: Any, done: Callable[[Any, NucleusTrouble | None], None]
+        self,
+        operation: Callable[[], Any],
+        request: Any,
+        done: Callable[[Any, NucleusTrouble | None], None],
+        *,
+        stays: bool = False,
     ) -> None:
+        """Args: stays: more will come on this stream."""
+        self._end_answered()
+
         def answered(future: Future[Any]) -> None:
             error = future.exception()
+            if not stays:
+                self._answered.append(asked)
             done(None if error else future.result(), None if error is None else _trouble(error))
 
         from awscrt.exceptions import AwsCrtError
@@ -240,7 +254,16 @@ class NucleusConnection:
             return
         asked.get_response().add_done_callback(answered)
 
-    def _wait_for(self, operation: Callable[[], Any], request: Any) -> tuple[Any, NucleusTrouble | None]:
+    def _end_answered(self) -> None:
+        """Nucleus lite leaves it to the client to end a stream on which nothing more comes; one that is not ended is
+        kept for ever, some 6 KB each. Not the newest ones: those that classic ends may be doing so right now."""
+        while len(self._answered) > ANSWERED_KEPT:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self._answered.popleft().close()
+
+    def _wait_for(
+        self, operation: Callable[[], Any], request: Any, *, stays: bool = False
+    ) -> tuple[Any, NucleusTrouble | None]:
         answers: list[tuple[Any, NucleusTrouble | None]] = []
         came = threading.Event()
 
@@ -248,7 +271,7 @@ class NucleusConnection:
             answers.append((answer, trouble))
             came.set()
 
-        self._ask(operation, request, done)
+        self._ask(operation, request, done, stays=stays)
         if not came.wait(ANSWER_S):
             return None, NucleusTrouble("lost", f"no answer within {ANSWER_S:g} s")
         return answers[0]
