@@ -73,7 +73,7 @@ def test_the_script_forgets_no_bucket_of_another_device(
 ) -> None:
     stack_rig.stack("package", "-o", str(tmp_path))
     fake, log = tmp_path / "aws", tmp_path / "log"
-    fake.write_text(f'#!/bin/sh\necho "$*" >>{log}\ncase "$*" in *ModelBuckets\'*) echo "{had}" ;; esac\n')
+    fake.write_text(f'#!/bin/sh\necho "$*" >>{log}\ncase "$*" in *ParameterKey==*) echo "{had}" ;; esac\n')
     fake.chmod(0o755)
     command = ["sh", "deploy.sh", "line-1", "0" * 64, f"s3://{MODELS}/m.zip", "a"]
     subprocess.run(command, cwd=tmp_path, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True, timeout=60)
