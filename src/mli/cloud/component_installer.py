@@ -219,8 +219,17 @@ class Installation:
         if before in (self._name, None):
             return
         for environment in self._environment.parent.iterdir():
-            if environment.name not in (self._name, before):
+            if environment.name not in (self._name, before) and not _is_used(environment):
                 shutil.rmtree(environment, ignore_errors=True)
+
+
+def _is_used(environment: Path) -> bool:
+    """Whether a process runs in it: a service that nobody has started anew since."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(os.fsencode(environment) + b"/"):
+                return True
+    return False
 
 
 def _full(folder: Path, told: str | None = None) -> Trouble:

@@ -126,15 +126,21 @@ def test_what_was_killed_half_way_is_made_anew(artifact: Callable[..., Path], tm
     assert imports_mli(target)
 
 
-def test_the_one_before_stays_for_a_process_that_still_runs(artifact: Callable[..., Path], tmp_path: Path) -> None:
-    target, names = tmp_path / "mli", []
-    for number in range(3):
-        assert install(artifact(f"v{number}", mli=f"N = {number}"), target).returncode == 0
-        names.append(used(target))
-    assert len(set(names)) == 3
-    assert environments(target) == set(names[1:])
+def test_the_one_before_stays_and_what_a_process_still_runs_in(artifact: Callable[..., Path], tmp_path: Path) -> None:
+    target = tmp_path / "mli"
+    assert install(artifact("v0"), target).returncode == 0
+    names = [used(target)]
+    python = (target / "current").resolve() / "bin" / "python"
+    with subprocess.Popen([python, "-I", "-c", "input()"], stdin=subprocess.PIPE) as service:
+        for number in (1, 2):
+            assert install(artifact(f"v{number}", mli=f"N = {number}"), target).returncode == 0
+            names.append(used(target))
+        assert len(set(names)) == 3
+        assert environments(target) == set(names)
+        service.communicate()
     assert install(artifact("v1-again", mli="N = 1"), target).returncode == 0, "the way back"
     assert used(target) == names[1]
+    assert environments(target) == set(names[1:])
 
 
 def test_one_that_does_not_start_does_not_take_over(artifact: Callable[..., Path], tmp_path: Path) -> None:
