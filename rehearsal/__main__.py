@@ -9,9 +9,9 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tests.fixtures.color_model import numbered_images
 from tests.fixtures.mxnet_files import golden_archive, synset
@@ -19,7 +19,8 @@ from tests.fixtures.mxnet_files import golden_archive, synset
 from mli.cloud.component_wheels import ARCHITECTURES, PYTHONS, default_cache, fetch, locked_wheels, targets_of
 from rehearsal.little_aws import LittleAws, open_little_aws
 from rehearsal.page import Told
-from rehearsal.walk import Failed, Outcome, Walker
+from rehearsal.report import Walked, write
+from rehearsal.walk import Enough, Failed, Outcome, Walker
 from rehearsal.ways import WAYS, Unexpected, Way
 from rehearsal.world import NoWorld, enter, lead_names_here
 
@@ -49,13 +50,15 @@ def main() -> None:
         folder = Path(work)
         folder.chmod(0o755)  # mosquitto gives up root before it reads its files
         lead_names_here(folder)
-        failed = False
+        walked: list[Walked] = []
         try:
             for name in options.ways or WAYS:
-                failed |= not _walk(name, WAYS[name], folder / name, options.json)
+                walked.append(_walk(name, WAYS[name], folder / name, options.json, options.first))
         except KeyboardInterrupt:
             sys.exit(130)
-    sys.exit(failed)
+    if options.write:
+        write(walked)
+    sys.exit(any(one.problem for one in walked))
 
 
 def _bring_wheels() -> None:
@@ -70,14 +73,16 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
     parser.add_argument("ways", nargs="*", help=f"some of {', '.join(WAYS)} [default: all]")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each command, and one for each way")
+    parser.add_argument("--first", type=int, metavar="N", help="stop after so many commands of each way")
+    parser.add_argument("--write", action="store_true", help="put what came of it into docs/rehearsal.md")
     options = parser.parse_args()
     if unknown := set(options.ways) - set(WAYS):
         parser.error(f"no such way: {', '.join(sorted(unknown))}")
     return options
 
 
-def _walk(name: str, way: Way, folder: Path, as_json: bool) -> bool:
-    """One way, in an account of its own; whether it came to its end."""
+def _walk(name: str, way: Way, folder: Path, as_json: bool, most: int | None) -> Walked:
+    """One way, in an account of its own."""
     folder.mkdir()
     view = _View(as_json)
     began = time.monotonic()
@@ -92,17 +97,20 @@ def _walk(name: str, way: Way, folder: Path, as_json: bool) -> bool:
         (desk / ".cache").mkdir()
         (desk / ".cache" / "mli").symlink_to(_WHEELS.parent)  # the world has no network to fetch them from
         view.way(way.section)
-        with Walker(desk, aws, view.line) as walker:
+        with Walker(desk, aws, view.line, most) as walker:
             try:
-                way.walk(walker)
+                with suppress(Enough):
+                    way.walk(walker)
             except Failed as error:
                 problem = f"{error.outcome.ran}: {error}"
             except Unexpected as error:
                 problem = str(error)
             if problem:
                 view.look_at(problem, walker, aws)
-        view.end(name, problem, time.monotonic() - began, walker, aws)
-    return not problem
+        seconds = round(time.monotonic() - began, 1)
+        walked = Walked(name, len(walker.outcomes), seconds, problem, dict(sorted(aws.asked.items())), aws.iot.denied)
+        view.end(walked)
+    return walked
 
 
 class _View:
@@ -149,21 +157,12 @@ class _View:
         for text in core:
             print(f"    {text}")
 
-    def end(self, name: str, problem: str, seconds: float, walker: Walker, aws: LittleAws) -> None:
-        told: dict[str, Any] = {
-            "kind": "way",
-            "name": name,
-            "commands": len(walker.outcomes),
-            "seconds": round(seconds, 1),
-            "problem": problem,
-            "asked": dict(sorted(aws.asked.items())),
-            "denied": aws.iot.denied,
-        }
+    def end(self, walked: Walked) -> None:
         if self._json:
-            print(json.dumps(told), flush=True)
-        elif not problem:
-            asked = ", ".join(f"{service} {number}" for service, number in told["asked"].items())
-            print(f"\n{name}: {told['commands']} commands in {seconds:.0f} s, none failed. Connections: {asked}\n")
+            print(json.dumps({"kind": "way", **asdict(walked)}), flush=True)
+        elif not walked.problem:
+            print(f"\n{walked.name}: {walked.commands} commands in {walked.seconds:.0f} s, none failed.")
+            print(f"Connections: {walked.connections()}\n", flush=True)
 
 
 if __name__ == "__main__":

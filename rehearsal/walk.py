@@ -52,6 +52,10 @@ class Outcome:
     failed: str = ""
 
 
+class Enough(Exception):
+    """As many lines were run as were asked for."""
+
+
 class Failed(Exception):
     """A line did not do what the page promises."""
 
@@ -66,11 +70,13 @@ class Walker:
 
     Args:
         tell: is told of each line before and after it ran.
+        most: lines that are run; then it is enough. None runs all.
     """
 
     folder: Path
     aws: LittleAws
     tell: Callable[[Outcome | Told], None]
+    most: int | None = None
     device: Path = field(init=False)
     outcomes: list[Outcome] = field(default_factory=list)
     _started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -94,7 +100,10 @@ class Walker:
 
         Raises:
             Failed: it is no success.
+            Enough: no more is asked for.
         """
+        if self.most is not None and len(self.outcomes) >= self.most:
+            raise Enough
         if told.file:
             (self.folder / told.file).write_text(self._filled(told.text))
             return None

@@ -51,9 +51,16 @@ def lead_names_here(folder: Path) -> None:
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind((_ADDRESS, 53))
     threading.Thread(target=_answer_all, args=(server,), daemon=True).start()
-    resolver = folder / "resolv.conf"
-    resolver.write_text(f"nameserver {_ADDRESS}\n")
-    subprocess.run(["mount", "--bind", resolver, Path("/etc/resolv.conf").resolve()], check=True)
+    # Names are asked for there alone, and not of a service of the system that has a network.
+    files = {
+        "resolv.conf": f"nameserver {_ADDRESS}\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        place = Path("/etc", name).resolve()
+        if place.exists():
+            subprocess.run(["mount", "--bind", folder / name, place], check=True)
 
 
 def _answer_all(server: socket.socket) -> None:
