@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
-from tests.fixtures.greengrass_v1 import MODEL, TEMPLATE, changed, device_folder, export, template
+from tests.fixtures.greengrass_v1 import (
+    MODEL,
+    TEMPLATE,
+    answers,
+    changed,
+    device_folder,
+    export,
+    group_json,
+    template,
+)
 
 from mli.cloud.migration.bounded_text import MAX_DEPTH, parse
 from mli.cloud.migration.intrinsics import MAX_TEXT, Resolver
 from mli.cloud.migration.models import Choices
 from mli.cloud.migration.planning import plan
 from mli.cloud.migration.reading import read_setup
-from mli.cloud.migration.report import report_text
-from mli.cloud.migration.writing import write
+from mli.cloud.migration.report import report_json, report_text
+from mli.cloud.migration.writing import files_of, write
 from mli.errors import UsageError
 
 V2_RECIPE = "RecipeFormatVersion: '2020-01-25'\nComponentName: mli.core\nManifests: []\n"
@@ -278,3 +288,53 @@ def test_a_model_that_a_compiler_made_is_told(tmp_path: Path) -> None:
     assert (kind.fate, "compiled" in kind.todo) == ("open", True)
     made = plan(read_setup(template(tmp_path), {"ModelS3Uri": MODEL}), Choices())
     assert not [item for item in made.findings if item.about.startswith("kind of model")]
+
+
+JUNK: tuple[object, ...] = (
+    "",
+    "x",
+    None,
+    3,
+    True,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    "${A}",
+    "a\nb|c",
+    {"Ref": "CoreName"},
+    {"Fn::Join": 1},
+)
+
+
+def spoiled(value: object, chance: random.Random) -> object:
+    """The same with a part here and there gone, of another kind, or there several times."""
+    if chance.random() < 0.03:
+        return chance.choice(JUNK)
+    if isinstance(value, dict):
+        return {key: spoiled(item, chance) for key, item in value.items() if chance.random() > 0.01}
+    if isinstance(value, list):
+        return [spoiled(item, chance) for item in value] * (3 if chance.random() < 0.03 else 1)
+    return value
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_wrong_is_an_error_with_its_reason_or_a_plan_that_mli_reads(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    root = device_folder(tmp_path)
+    note, single = root / "ggc" / "deployment" / "group" / "group.json", tmp_path / "set-up.json"
+    whole = ((single, parse(TEMPLATE, "x")), (single, list(answers().values())), (note, group_json()))
+    plans = 0
+    for turn in range(60):
+        path, value = whole[turn % 3]
+        path.write_text(json.dumps(spoiled(value, chance)))
+        try:
+            setup = read_setup(root if path == note else path, {"ModelS3Uri": MODEL} if turn % 3 == 0 else {})
+            made = plan(setup, Choices())
+        except UsageError:
+            continue
+        json.dumps(report_json(setup, made))
+        if not made.missing:
+            files_of(setup, made)
+            plans += 1
+    assert plans > 10
