@@ -93,6 +93,13 @@ def test_every_wildcard_resource_is_reviewed() -> None:
     assert all(reviewed().values())
 
 
+def test_the_page_names_tests_that_are_there() -> None:
+    tests = {path.name for path in Path(__file__).resolve().parents[2].rglob("test_*.py")}
+    named = set(re.findall(r"test_\w+\.py", SECURITY.read_text()))
+    assert len(named) > 5
+    assert named <= tests
+
+
 def test_everything_is_the_resource_of_few_statements() -> None:
     assert {where for where, found in allowing() if "*" in listed(found.get("Resource", []))} == ON_EVERYTHING
 
