@@ -38,7 +38,6 @@ def model_of(
     model: Resource, choices: Choices, setup: Setup, findings: list[Finding], missing: list[str]
 ) -> dict[str, Any]:
     """One entry of ``models``; empty where ``missing`` says what it lacks."""
-    about = f"model {model.name}"
     source = choices.model_uri or model.source
     if choices.model_uri is None and model.kind == "sagemaker-model":
         missing.append(
@@ -61,8 +60,14 @@ def model_of(
         return {}
     if choices.model_sha256:
         entry["sha256"] = choices.model_sha256
+    _tell(model, entry, setup, findings)
+    return entry
+
+
+def _tell(model: Resource, entry: dict[str, Any], setup: Setup, findings: list[Finding]) -> None:
+    about = f"model {model.name}"
     findings.append(Finding("carried", about, shown_uri(model.source), f"models: {shown_uri(entry['uri'])}"))
-    if not choices.model_sha256:
+    if "sha256" not in entry:
         findings.append(
             Finding(
                 "open",
@@ -78,7 +83,7 @@ def model_of(
     if model.destination:
         todo = "mli unpacks it below models/ of the device's root; code that reads it there goes with the old core"
         findings.append(Finding("gone", f"place of {about}", model.destination, "models/<sha256>/", todo))
-    words = (model.name, model.destination or "", source, *(item.name for item in setup.functions))
+    words = (model.name, model.destination or "", entry["uri"], *(item.name for item in setup.functions))
     if any(_COMPILED.search(word) for word in words):
         findings.append(
             Finding(
@@ -90,7 +95,6 @@ def model_of(
                 "TensorFlow Lite), and try it with `mli model verify`",
             )
         )
-    return entry
 
 
 def _s3_address(source: str) -> dict[str, Any]:

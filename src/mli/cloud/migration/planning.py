@@ -194,21 +194,9 @@ def _parameters(setup: Setup, core: Core | None, made: Plan, models: list[dict[s
         )
         return None
     parameters = {"CoreName": made.core_name}
-    certificate = setup.parameters.get("CertIdParam") or (core.certificate_id if core is not None else None) or ""
-    if len(certificate) == _CERTIFICATE_ID_LENGTH and certificate.isalnum():
+    certificate = _certificate(setup, core, made)
+    if certificate is not None:
         parameters["CertIdParam"] = certificate
-        made.findings.append(Finding("carried", "certificate", certificate, "CertIdParam of the stack"))
-    else:
-        made.findings.append(
-            Finding(
-                "open",
-                "certificate",
-                certificate if certificate and not is_open(certificate) else "not known here",
-                "",
-                "add CertIdParam, 64 hexadecimal digits: `aws iot list-thing-principals --thing-name "
-                f"{made.thing}`, what stands behind cert/",
-            )
-        )
     if models:
         parameters["ModelS3Uri"] = models[0]["uri"]
         if "sha256" in models[0]:
@@ -230,6 +218,25 @@ def _parameters(setup: Setup, core: Core | None, made: Plan, models: list[dict[s
     if sources and sources[0] != SOURCE:
         parameters["Source"] = sources[0]
     return _as_the_template_takes_them(parameters, made)
+
+
+def _certificate(setup: Setup, core: Core | None, made: Plan) -> str | None:
+    """The certificate's id, where it is known."""
+    certificate = setup.parameters.get("CertIdParam") or (core.certificate_id if core is not None else None) or ""
+    if len(certificate) == _CERTIFICATE_ID_LENGTH and certificate.isalnum():
+        made.findings.append(Finding("carried", "certificate", certificate, "CertIdParam of the stack"))
+        return certificate
+    made.findings.append(
+        Finding(
+            "open",
+            "certificate",
+            certificate if certificate and not is_open(certificate) else "not known here",
+            "",
+            "add CertIdParam, 64 hexadecimal digits: `aws iot list-thing-principals --thing-name "
+            f"{made.thing}`, what stands behind cert/",
+        )
+    )
+    return None
 
 
 def _as_the_template_takes_them(parameters: dict[str, str], made: Plan) -> dict[str, str]:
