@@ -126,6 +126,19 @@ def test_what_was_killed_half_way_is_made_anew(artifact: Callable[..., Path], tm
     assert imports_mli(target)
 
 
+def test_only_its_mark_makes_an_environment_complete(artifact: Callable[..., Path], tmp_path: Path) -> None:
+    """A power cut may leave an mli that can be imported, and not all that it needs."""
+    source, target = artifact("one"), tmp_path / "mli"
+    assert install(source, target).returncode == 0
+    (target / "current" / "complete").unlink()
+    (numpy,) = target.glob("current/lib/python*/site-packages/numpy/__init__.py")
+    numpy.unlink()
+    done = install(source, target)
+    assert done.returncode == 0, done.stderr
+    assert "half made" in done.stdout
+    assert numpy.exists()
+
+
 def test_the_one_before_stays_and_what_a_process_still_runs_in(artifact: Callable[..., Path], tmp_path: Path) -> None:
     target = tmp_path / "mli"
     assert install(artifact("v0"), target).returncode == 0
