@@ -158,7 +158,7 @@ def test_what_is_not_in_the_access_control_is_told_once_and_tried_again_rarely(
     assert asked < 20, "it is not asked for each message"
     rig.nucleus.topics = ["mli/*"]
     wait_until(lambda: len(rig.numbers()) == 20, "all messages", 60)
-    assert sink.wait_states(5)
+    wait_until(lambda: sink.wait_states(0.1), "the state to be taken")
     assert sink.status().left_out == ()
 
 
@@ -227,7 +227,7 @@ def test_states_are_retained_where_the_engine_can_and_told_again_and_again_for_w
     sink = rig.open(repeat_states_s=0.3)
     sink.set_state("mli/status/thing", b"one")
     sink.set_state("mli/status/thing", b"two")
-    assert sink.wait_states(5)
+    wait_until(lambda: sink.wait_states(0.1), "the state to be taken")
     wait_until(
         lambda: [item.payload for item in rig.witness.heard("mli/status/thing")].count(b"two") >= 2, "it again"
     )
@@ -242,7 +242,7 @@ def test_what_must_not_go_this_way_stays_and_states_get_out(make_rig: Callable[[
     sink = rig.open(held=UsageError("no certificate here", remedy="choose delivery: nucleus"))
     rig.put(3)
     sink.set_state("mli/status/thing", b"{}")
-    assert sink.wait_states(5)
+    wait_until(lambda: sink.wait_states(0.1), "the state to be taken")
     wait_until(lambda: rig.witness.heard("mli/status/thing"), "the state")
     assert (rig.numbers(), rig.spool.queued, sink.window) == ([], 3, 0)
     assert not sink.status().connected
@@ -255,6 +255,12 @@ def test_a_status_that_is_too_long_loses_texts_first_and_then_pipelines() -> Non
     data = json.loads(shortened(document, MAX_PAYLOAD_BYTES))
     assert data["identity"] == "i" * 64
     assert [len(text) for text in data["error"].values()] == [600, 600, 600]
+    document = {
+        "models": {f"m{index}": {"sha256": "a" * 64, "pinned": False} for index in range(64)},
+        "state": "healthy",
+    }
+    assert json.loads(shortened(document, 7_300)) == document
+    assert json.loads(shortened(document, 6_000)) == {"models": {}, "state": "healthy"}
     document = {"pipelines": [{"name": f"p{index}", "sha256": "a" * 64} for index in range(200)], "last_error": None}
     data = json.loads(shortened(document, MAX_PAYLOAD_BYTES))
     assert 60 < len(data["pipelines"]) < 100

@@ -221,7 +221,9 @@ class Agent:
         self._outbound.drain.wait_until_empty(self._device.spool.drain_timeout_s, enough)
         document = offline_document(self._device.thing, __version__)
         self._sink.set_state(status_topic(self._device.thing), self._home.message(document))
-        self._sink.wait_states(LAST_WORD_S if self._outbound.drain.status().sink.connected else 0.0)
+        line = self._outbound.drain.status().sink
+        # A nucleus may be there for this alone: it holds messages back, and says at once where it cannot.
+        self._sink.wait_states(LAST_WORD_S if line.connected or line.hands_on else 0.0)
         left = self._outbound.spool.queued
         log.info("the core ends; %d messages wait for its next start", left)
 

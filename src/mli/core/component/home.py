@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from mli.core.topics import status_topic
 from mli.delivery.sinks.greengrass import MAX_PAYLOAD_BYTES, GreengrassSink
 from mli.delivery.sinks.sink import StatefulSink
 from mli.errors import MliError, RefusedError
+
+log = logging.getLogger(__name__)
 
 
 class ComponentHome:
@@ -71,6 +74,8 @@ class ComponentHome:
 
     def start(self, intake: Intake, request_stop: Callable[[], None]) -> None:
         """See ``Home``."""
+        environment = self._environment
+        log.info("a component of nucleus %s, region %s", environment.nucleus_version, environment.region)
         problem = self._follower.problem
         if problem is None:
             intake.message(self._settings.deployment, retained=True)

@@ -1,4 +1,4 @@
-"""Status documents that are too long for the nucleus, made shorter: an error's text first, pipelines last."""
+"""Status documents too long for the nucleus, made shorter: errors' texts first, then models, then pipelines."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def shortened(document: dict[str, Any], most_bytes: int) -> bytes:
         cut = document if length is None else {key: _cut(key, value, length) for key, value in document.items()}
         if len(data := encoded(cut)) <= most_bytes:
             return data
+    if cut.get("models") and len(data := encoded(cut := {**cut, "models": {}})) <= most_bytes:
+        return data
     pipelines = list(cut.get("pipelines") or [])
     for shown in range(len(pipelines) - 1, -1, -1):
         note = f"{len(pipelines) - shown} of {len(pipelines)} pipelines do not fit here; mli core status shows them"

@@ -145,7 +145,9 @@ class GreengrassSink:
 
     def wait_states(self, timeout_s: float) -> bool:
         """See ``StatefulSink``."""
-        return self._states.wait(timeout_s, lambda topic: not self._may(topic))
+        return self._states.wait(
+            timeout_s, lambda topic: self._connection is None or bool(self._away) or not self._may(topic)
+        )
 
     def close(self) -> None:
         """See ``Sink``."""
