@@ -86,6 +86,14 @@ def test_a_new_model_is_a_new_revision_and_the_digest_of_the_upload_is_named(sta
     assert ran.json["model"]["sha256_from"] == "upload"
     assert "nobody says" not in ran.err
 
+    # Another command sent revision 7 meanwhile: the next one must be above it.
+    stack_rig.client("iot-data").publish(
+        topic="mli/deployments/line-1", qos=1, retain=True, payload=b"revision: 7\nmodels: {}\n"
+    )
+    assert stack_rig.stack("deploy", "line-1").out.splitlines()[1] == "mli-line-1: nothing to change"
+    again = stack_rig.stack("deploy", "line-1", "--source", "pictures", "--json")
+    assert json.loads(again.json["outputs"]["Deployment"])["revision"] == 8
+
 
 def test_a_model_in_the_shared_bucket_needs_no_bucket_of_ones_own(stack_rig: Rig) -> None:
     assert stack_rig.stack("deploy", "--shared").out == "mli-shared: made\n"
@@ -195,6 +203,12 @@ def test_a_stack_at_work_is_followed_and_a_dry_run_does_not_wait(stack_rig: Rig)
     assert "mli-shared is UPDATE_IN_PROGRESS: followed to its end first" in ran.err
     kept = stack_rig.client("cloudformation").describe_stacks(StackName=SHARED)["Stacks"][0]["Parameters"]
     assert {"ParameterKey": "LogDays", "ParameterValue": "7"} in kept
+
+
+@pytest.mark.parametrize("name", ["under_score", "1st", "a" * 129, ""])
+def test_a_name_that_no_stack_can_have_is_wrong_usage(stack_rig: Rig, name: str) -> None:
+    ran = stack_rig.deploy("line-1", "--stack-name", name)
+    assert (ran.exit_code, "no name for a stack" in ran.err) == (2, True)
 
 
 def test_a_stack_for_another_core_is_refused(stack_rig: Rig) -> None:

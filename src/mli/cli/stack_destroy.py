@@ -56,12 +56,10 @@ def _destroy_device(
     yes: bool,
     as_json: bool,
 ) -> None:
-    from mli.cloud.names import device_stack
     from mli.cloud.stack_destroy import end_device, look_at_device_end
-    from mli.cloud.stack_wanted import check_core_name
+    from mli.cloud.stack_wanted import stack_name_of
 
-    check_core_name(core_name)
-    name = stack_name or device_stack(core_name)
+    name = stack_name_of(core_name, stack_name)
     end = look_at_device_end(aws, core_name, name)
     nothing = end.stack is None and not end.messages
     messages = [f"the message that the broker keeps on {topic}" for topic in end.messages]

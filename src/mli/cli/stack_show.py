@@ -60,12 +60,11 @@ def status(
     region: Region = None,
 ) -> None:
     """Show a device's stacks, certificate and last word; exit 1 when it lacks something."""
-    from mli.cloud.names import device_stack
     from mli.cloud.stack_status import look_at_device
-    from mli.cloud.stack_wanted import check_core_name
+    from mli.cloud.stack_wanted import stack_name_of
 
-    check_core_name(core_name)
-    found = look_at_device(aws_account(profile, region), core_name, stack_name or device_stack(core_name))
+    name = stack_name_of(core_name, stack_name)
+    found = look_at_device(aws_account(profile, region), core_name, name)
     if as_json:
         print(json.dumps(_status_json(found), indent=2, ensure_ascii=False))
     else:

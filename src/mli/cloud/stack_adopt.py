@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
-
-from botocore.exceptions import ClientError
 
 from mli.cloud.aws import Aws
 from mli.cloud.stack_certificate import attached_policies
+from mli.cloud.stack_messages import LastWord, last_word
 from mli.cloud.stack_state import Stack, resources_of
-from mli.cloud.troubles import asking, code_of
+from mli.cloud.troubles import asking
 from mli.errors import RefusedError
 
-_MISSING = "ResourceNotFoundException"
 _POLICY = "AWS::IoT::Policy"
-
-
-@dataclass(frozen=True, slots=True)
-class LastWord:
-    """The retained status of a device.
-
-    Attributes:
-        state: ``online`` or ``offline``.
-        told_at: when it said so.
-        document: all that it said.
-    """
-
-    state: str
-    told_at: datetime
-    document: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +27,6 @@ class OldPolicies:
     certificate_arn: str
     names: tuple[str, ...]
     kept: tuple[str, ...]
-
-
-def last_word(aws: Aws, thing: str) -> LastWord | None:
-    """What the device said last on ``mli/status/<thing>``; None for nothing.
-
-    Raises:
-        MliError: AWS did not answer, or a right is missing.
-    """
-    topic = f"mli/status/{thing}"
-    with asking(f"for what {thing} said last"):
-        try:
-            told = aws.client("iot-data").get_retained_message(topic=topic)
-        except ClientError as error:
-            if code_of(error) == _MISSING:
-                return None
-            raise
-    try:
-        document = json.loads(told["payload"])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict):
-        return None
-    at = datetime.fromtimestamp(told["lastModifiedTime"] / 1000, UTC)
-    return LastWord(str(document.get("state", "")), at, document)
 
 
 def old_policies(aws: Aws, stack: Stack) -> OldPolicies:

@@ -80,7 +80,7 @@ def upload_artifact(aws: Aws, bucket: str, package: ComponentPackage, watcher: W
         MliError: S3 refused it, or did not answer.
     """
     client, key = aws.client("s3"), package.artifact_key
-    with asking(f"for s3://{bucket}/{key}"):
+    with asking(f"for s3://{bucket}/{key}", aws.identity):
         try:
             there = client.head_object(Bucket=bucket, Key=key)
         except ClientError as error:
@@ -90,5 +90,5 @@ def upload_artifact(aws: Aws, bucket: str, package: ComponentPackage, watcher: W
             if there.get("Metadata", {}).get("sha256") == package.sha256:
                 return
     watcher.say(f"uploading the component {package.version}, {package.size_bytes / 1e6:,.0f} MB")
-    with asking(f"to take s3://{bucket}/{key}"):
+    with asking(f"to take s3://{bucket}/{key}", aws.identity):
         client.upload_file(str(package.artifact), bucket, key, ExtraArgs={"Metadata": {"sha256": package.sha256}})

@@ -17,7 +17,6 @@ from mli.cloud.stack_wanted import (
     Runtime,
     Stacks,
     Wanted,
-    check_core_name,
     look,
     look_at_stacks,
     shared_names_are_free,
@@ -120,7 +119,6 @@ def let_settle(aws: Aws, wanted: Wanted, watcher: Watcher, *, dry_run: bool, pau
         RetryError: one is at work, and this is a dry run.
         MliError: one is not ours, it failed, or AWS did not answer.
     """
-    check_core_name(wanted.core_name)
     found = look_at_stacks(aws, wanted.stack)
     moving = [s for s in (found.shared, found.component, found.device) if s is not None and s.state == "moving"]
     for stack in moving:

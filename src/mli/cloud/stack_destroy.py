@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from mli.cloud.aws import Aws
 from mli.cloud.names import COMPONENT_STACK, SHARED_STACK
 from mli.cloud.stack_change import Pause
+from mli.cloud.stack_messages import clear_message, kept_message, topics_of
 from mli.cloud.stack_owner import must_be_ours
 from mli.cloud.stack_requests import retained_buckets
 from mli.cloud.stack_state import Resource, Stack, contents_of, importers_of, look_at_stack, resources_of
@@ -94,14 +95,12 @@ def end_device(aws: Aws, end: DeviceEnd, watcher: Watcher, pause: Pause = time.s
     """
     if end.stack is not None:
         _delete(aws, end.stack, watcher, pause)
-    client = aws.client("iot-data")
     # Asked anew: the device's last will comes when it loses its policy.
-    for topic in {*end.messages, *_retained(aws, end.thing)}:
+    for topic in sorted({*end.messages, *_retained(aws, end.thing)}):
         try:
-            with asking(f"to clear the message on {topic}"):
-                client.publish(topic=topic, qos=1, retain=True, payload=b"")
+            clear_message(aws, topic)
         except MliError as error:
-            watcher.say(f"the message on {topic} stays: {error.what} ({error.got or 'no more is known'})")
+            watcher.say(f"the message on {topic} stays: {error.what} {error.expected or error.got or ''}".rstrip())
 
 
 def look_at_shared_end(aws: Aws) -> SharedEnd:
@@ -155,7 +154,7 @@ def remove_bucket(aws: Aws, bucket: str) -> None:
         MliError: S3 refused it, or did not answer.
     """
     client = aws.client("s3")
-    with asking(f"to empty the bucket {bucket}"):
+    with asking(f"to empty the bucket {bucket}", aws.identity):
         try:
             for batch in _versions(client, bucket):
                 told = client.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
@@ -183,17 +182,7 @@ def _delete(aws: Aws, stack: Stack, watcher: Watcher, pause: Pause) -> None:
 
 def _retained(aws: Aws, thing: str) -> tuple[str, ...]:
     """Topics of the device on which the broker keeps a message."""
-    client, found = aws.client("iot-data"), []
-    for topic in (f"mli/deployments/{thing}", f"mli/status/{thing}", f"mli/status/{thing}/deployment"):
-        with asking(f"for the message on {topic}"):
-            try:
-                client.get_retained_message(topic=topic)
-            except ClientError as error:
-                if code_of(error) != "ResourceNotFoundException":
-                    raise
-            else:
-                found.append(topic)
-    return tuple(found)
+    return tuple(topic for topic in topics_of(thing) if kept_message(aws, topic) is not None)
 
 
 def _versions(client: Any, bucket: str) -> Iterator[list[dict[str, str]]]:

@@ -59,8 +59,9 @@ def find_model(aws: Aws, uri: str, sha256: str | None = None) -> Model:
     bucket, key = parts["bucket"], parts["key"]
     client = aws.client("s3")
     check_bucket(aws, bucket, client)
-    head = _head(client, bucket, key)
-    _must_be_archive(client, bucket, key, int(head["ContentLength"]), head["ETag"])
+    with asking(f"for the model {uri}", aws.identity):
+        head = _head(client, bucket, key)
+        _must_be_archive(client, bucket, key, int(head["ContentLength"]), head["ETag"])
     known, source = _sha256(said, head, key, uri)
     return Model(uri, bucket, key, int(head["ContentLength"]), known, source)
 
@@ -74,7 +75,7 @@ def check_bucket(aws: Aws, bucket: str, client: Any = None) -> None:
     """
     client = client or aws.client("s3")
     where = f"s3://{bucket}"
-    with asking(f"for the bucket {bucket}"):
+    with asking(f"for the bucket {bucket}", aws.identity):
         try:
             told = client.head_bucket(Bucket=bucket, ExpectedBucketOwner=aws.account)
         except ClientError as error:
@@ -112,19 +113,17 @@ def _other_region(where: str, found: str, here: str) -> RefusedError:
 
 
 def _head(client: Any, bucket: str, key: str) -> Any:
-    where = f"s3://{bucket}/{key}"
-    with asking(f"for the model {where}"):
-        try:
-            return client.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            if not _is(error, "404", "NoSuchKey", "NotFound"):
-                raise
-            raise RefusedError(
-                "The model is not in its bucket.",
-                where=where,
-                got=f"no object {key!r}{_near(client, bucket, key)}",
-                remedy=f"aws s3 ls s3://{bucket}/ --recursive shows what is there; mli model push FILE s3://{bucket}",
-            ) from error
+    try:
+        return client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if not _is(error, "404", "NoSuchKey", "NotFound"):
+            raise
+        raise RefusedError(
+            "The model is not in its bucket.",
+            where=f"s3://{bucket}/{key}",
+            got=f"no object {key!r}{_near(client, bucket, key)}",
+            remedy=f"aws s3 ls s3://{bucket}/ --recursive shows what is there; mli model push FILE s3://{bucket}",
+        ) from error
 
 
 def _near(client: Any, bucket: str, key: str) -> str:
@@ -139,8 +138,7 @@ def _must_be_archive(client: Any, bucket: str, key: str, size_bytes: int, etag: 
     where = f"s3://{bucket}/{key}"
     start = b""
     if size_bytes:
-        with asking(f"for the first bytes of {where}"):
-            start = client.get_object(Bucket=bucket, Key=key, Range="bytes=0-3", IfMatch=etag)["Body"].read()
+        start = client.get_object(Bucket=bucket, Key=key, Range="bytes=0-3", IfMatch=etag)["Body"].read()
     if start.startswith((_ZIP, _GZIP)):
         return
     raise RefusedError(

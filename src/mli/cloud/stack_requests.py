@@ -75,7 +75,7 @@ def device_request(wanted: Wanted, looked: Looked, component_version: str) -> Re
     template = read_template(text)
     parameters = with_defaults(template, parameters)
     if before:
-        parameters["Revision"] = str(_revision(before, parameters))
+        parameters["Revision"] = str(_revision(before, parameters, looked.revision))
     return Request(wanted.stack, text, parameters, {TAG: "device", CORE_TAG: wanted.core_name})
 
 
@@ -105,7 +105,13 @@ def retained_buckets(aws: Aws, purpose: str) -> tuple[str, ...]:
     return tuple(sorted(arn.rpartition(":")[2] for arn in arns))
 
 
-def _revision(before: Mapping[str, str], parameters: Mapping[str, str]) -> int:
-    """One more where what the device runs changes: a device takes only rising revisions from its topic."""
+def _revision(before: Mapping[str, str], parameters: Mapping[str, str], sent: int) -> int:
+    """One more where what the device runs changes: a device takes only rising revisions from its topic.
+
+    Args:
+        sent: the revision that the broker keeps, perhaps of another command.
+    """
     known = int(before["Revision"]) if before.get("Revision", "").isdigit() else 1
-    return known + any(before.get(name, parameters[name]) != parameters[name] for name in _NEW_MODEL)
+    if all(before.get(name, parameters[name]) == parameters[name] for name in _NEW_MODEL):
+        return known
+    return max(known, sent) + 1

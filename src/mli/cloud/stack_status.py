@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from mli.cloud.aws import Aws
 from mli.cloud.names import COMPONENT_STACK, SHARED_STACK
-from mli.cloud.stack_adopt import LastWord, last_word
+from mli.cloud.stack_messages import LastWord, last_word
 from mli.cloud.stack_state import Stack, contents_of, look_at_stack
 from mli.cloud.template_text import device_template, template_text
 from mli.cloud.troubles import asking, code_of

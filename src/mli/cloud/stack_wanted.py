@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from mli.cloud.aws import Aws
 from mli.cloud.names import COMPONENT, COMPONENT_STACK, ROLE_ALIAS, SHARED_STACK, adopted_thing, device_stack
 from mli.cloud.stack_certificate import Certificate, certificate_id, certificate_of_thing, find_certificate
+from mli.cloud.stack_messages import revision_wanted
 from mli.cloud.stack_model import Model, find_model
 from mli.cloud.stack_owner import must_be_ours, must_be_usable
 from mli.cloud.stack_state import Stack, contents_of, look_at_stack
@@ -18,6 +19,7 @@ from mli.cloud.troubles import asking, code_of
 from mli.errors import RefusedError, UsageError
 
 Runtime = Literal["core", "greengrass"]
+_STACK = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 _THING = re.compile(r"[A-Za-z0-9:_-]{1,128}")
 _MISSING = "ResourceNotFoundException"
 
@@ -51,7 +53,7 @@ class Wanted:
 
     @property
     def stack(self) -> str:
-        return self.stack_name or device_stack(self.core_name)
+        return stack_name_of(self.core_name, self.stack_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Looked:
     Attributes:
         runtime: what shall run on the device.
         iot_endpoint, credentials_endpoint: hosts of this account and region.
+        revision: of the deployment that the broker keeps for the thing; 0 for none.
         cautions: what is allowed, and better known.
     """
 
@@ -79,6 +82,7 @@ class Looked:
     model: Model
     iot_endpoint: str
     credentials_endpoint: str
+    revision: int = 0
     cautions: tuple[str, ...] = field(default=())
 
 
@@ -88,6 +92,22 @@ def check_core_name(name: str) -> None:
         raise UsageError(
             "this is no name for a core", expected="1 to 128 letters, digits, ':', '_' or '-'", got=repr(name)
         )
+
+
+def stack_name_of(core_name: str, said: str | None) -> str:
+    """Name of a core's stack: what was said, or the usual one.
+
+    Raises:
+        UsageError: no name of a core, or no name of a stack.
+    """
+    check_core_name(core_name)
+    if said is not None and not _STACK.fullmatch(said):
+        raise UsageError(
+            "this is no name for a stack",
+            expected="a letter, then up to 127 letters, digits and '-'",
+            got=repr(said),
+        )
+    return said or device_stack(core_name)
 
 
 def look_at_stacks(aws: Aws, device: str) -> Stacks:
@@ -125,8 +145,7 @@ def device_stack_of(aws: Aws, core_name: str, stack_name: str | None = None) -> 
         RefusedError: there is none, or it is not ours.
         MliError: AWS did not answer, or a right is missing.
     """
-    check_core_name(core_name)
-    name = stack_name or device_stack(core_name)
+    name = stack_name_of(core_name, stack_name)
     stack = look_at_stack(aws, name)
     if stack is None:
         raise RefusedError(
@@ -163,6 +182,7 @@ def look(aws: Aws, wanted: Wanted, stacks: Stacks) -> Looked:
         model,
         iot_endpoint=endpoint(aws, "iot:Data-ATS"),
         credentials_endpoint=endpoint(aws, "iot:CredentialProvider"),
+        revision=revision_wanted(aws, wanted.thing) if stacks.device is not None else 0,
         cautions=_cautions(wanted, certificate, model, stacks),
     )
 

@@ -61,8 +61,11 @@ _LOG_IN = "aws configure, or aws sso login, or AWS_PROFILE; then the same comman
 
 
 @contextmanager
-def asking(what: str) -> Iterator[None]:
+def asking(what: str, who: str = "") -> Iterator[None]:
     """Translate what AWS's library raises inside; ``what`` ends the sentence "AWS was asked …".
+
+    Args:
+        who: ARN of who asks, for a service that does not say whom it refuses, such as S3.
 
     Raises:
         MliError: see ``trouble``; errors of our own pass through.
@@ -70,7 +73,7 @@ def asking(what: str) -> Iterator[None]:
     try:
         yield
     except (aws_errors.BotoCoreError, aws_errors.ClientError, ResponseParserError) as error:
-        raise trouble(error, what) from error
+        raise trouble(error, what, who) from error
 
 
 def code_of(error: Exception) -> str:
@@ -84,19 +87,20 @@ def message_of(error: Exception) -> str:
     return " ".join(str(said).split())
 
 
-def trouble(error: Exception, what: str) -> MliError:
+def trouble(error: Exception, what: str, who: str = "") -> MliError:
     """The error that a person is told.
 
     Args:
         error: of botocore or boto3.
         what: what AWS was asked, as a clause: ``who these credentials belong to``.
+        who: ARN of who asks; empty where AWS says it.
 
     Returns:
         StopError for credentials and rights, RetryError for lines and busy services, UsageError for a wrong profile,
         else RefusedError.
     """
     if isinstance(error, aws_errors.ClientError):
-        return _answered(error, what)
+        return _answered(error, what, who)
     where = f"asking {what}"
     if isinstance(error, aws_errors.ProfileNotFound):
         return UsageError(
@@ -136,7 +140,7 @@ def trouble(error: Exception, what: str) -> MliError:
     return RefusedError(f"AWS was asked {what}, and that did not work.", got=" ".join(str(error).split()))
 
 
-def _answered(error: aws_errors.ClientError, what: str) -> MliError:
+def _answered(error: aws_errors.ClientError, what: str, who: str) -> MliError:
     code, said, where = code_of(error), message_of(error), f"asking {what}"
     if code in _EXPIRED or "security token included in the request is expired" in said:
         return StopError("The AWS session has expired.", where=where, got=said, remedy=_LOG_IN)
@@ -155,7 +159,7 @@ def _answered(error: aws_errors.ClientError, what: str) -> MliError:
             remedy="check the secret key (a character lost in copying?) and this machine's clock",
         )
     if code in _DENIED or "not authorized to perform" in said:
-        return _denied(code, said, where, error.operation_name)
+        return _denied(code, said, where, error.operation_name, who)
     kind = RetryError if code in _BUSY else RefusedError
     return kind(
         f"AWS was asked {what}, and refused." if kind is RefusedError else "AWS is busy.",
@@ -185,15 +189,16 @@ def missing_right(said: str, where: str) -> StopError | None:
     )
 
 
-def _denied(code: str, said: str, where: str, operation: str) -> StopError:
+def _denied(code: str, said: str, where: str, operation: str, who: str) -> StopError:
     """S3 does not say who may not do what: its operations are named by the right that they need."""
     told = missing_right(said, where)
     if told is not None:
         return told
-    action = _ACTIONS.get(operation)
+    action = _ACTIONS.get(operation, operation)
     return StopError(
-        f"A right is missing: {action}." if action else f"A right is missing: {operation}.",
+        f"A right is missing: {action}.",
         where=where,
+        expected=f"{who} may {action}" if who else None,
         got=f"{code}: {said}",
         remedy=f"{_RIGHTS}; have it granted, then the same command again",
     )

@@ -107,6 +107,7 @@ def call(node: ast.Call, function: ast.Attribute, names: dict[str, str], where: 
     inner = function.value
     if function.attr == "paginate" and isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute):
         if inner.func.attr == "get_paginator" and isinstance(inner.args[0], ast.Constant):
+            given -= {"PaginationConfig"}  # of the paginator, not of the operation
             return Call(where, str(inner.args[0].value), given, all_named, service_of(inner.func.value, names))
         return None
     if function.attr not in known_methods():

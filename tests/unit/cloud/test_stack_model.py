@@ -126,7 +126,9 @@ def test_a_bucket_that_never_answers_lacks_a_right(stubbed_aws: StubbedAws) -> N
     stub = stubbed_aws.on("s3")
     stub.add_client_error("head_bucket", "403", "Forbidden", http_status_code=403, expected_params=OWNED)
     stub.add_client_error("head_bucket", "403", "Forbidden", http_status_code=403)
-    assert refused(StopError, stubbed_aws).what == "A right is missing: s3:ListBucket."
+    error = refused(StopError, stubbed_aws)
+    assert error.what == "A right is missing: s3:ListBucket."
+    assert error.expected == "arn:aws:iam::123456789012:user/op may s3:ListBucket"
 
 
 def test_a_bucket_that_is_not_there_is_told(stubbed_aws: StubbedAws) -> None:
