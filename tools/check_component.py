@@ -12,6 +12,7 @@ make the systems: about 300 MB each, kept in the user's cache.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -26,9 +27,11 @@ from pathlib import Path
 from tests.fixtures.brokers import Mosquitto
 from tests.fixtures.clean_root import System
 from tests.fixtures.component_life import Life, live
+from tests.fixtures.greengrass_engines import Engine, EngineName
 
 from mli.cloud.component_package import ComponentPackage, build
 from mli.cloud.component_wheels import platform_options
+from mli.cloud.names import COMPONENT
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("bookworm", "trixie")
@@ -46,6 +49,7 @@ def main() -> int:
         folder = Path(name)
         package = pack_twice(folder)
         compare_own_wheel(folder, package)
+        look_at_scripts(folder, package)
         resolve_offline(folder, package)
         with broker(folder) as mosquitto:
             for number, life in enumerate(lives(arguments.python)):
@@ -97,6 +101,23 @@ def compare_own_wheel(folder: Path, package: ComponentPackage) -> None:
     say("mli's own wheel: the same files as the build backend's")
 
 
+def look_at_scripts(folder: Path, package: ComponentPackage) -> None:
+    """shellcheck has nothing to say about what a device's shell is given."""
+    need("shellcheck")
+    (manifest,) = json.loads(package.recipe_path.read_text())["Manifests"]
+    scripts = folder / "scripts"
+    scripts.mkdir()
+    with zipfile.ZipFile(package.artifact) as archive:
+        archive.extract("install.sh", scripts)
+    names: tuple[EngineName, ...] = ("classic", "lite")
+    for name in names:
+        for step, content in manifest["Lifecycle"].items():
+            script = Engine(name, COMPONENT, package.version).script(content)
+            (scripts / f"{name}-{step}.sh").write_text(f"#!/bin/sh\n{script}")
+    subprocess.run(["shellcheck", *sorted(map(str, scripts.iterdir()))], check=True)
+    say("the scripts: shellcheck has nothing to say")
+
+
 def resolve_offline(folder: Path, package: ComponentPackage) -> None:
     """For each machine and Python, pip finds all that mli needs among the artifact's wheels alone."""
     with zipfile.ZipFile(package.artifact) as archive:
@@ -130,11 +151,7 @@ def debian(suite: str) -> Path:
     kept = CACHE / suite
     if not kept.exists():
         say(f"making a Debian {suite} (some minutes, once) ...")
-        if shutil.which("debootstrap") is None:
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "debootstrap"]
-            subprocess.run(["apt-get", "update", "-qq"], check=True)
-            subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
+        need("debootstrap")
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as name:
             made = Path(name) / suite
@@ -142,6 +159,15 @@ def debian(suite: str) -> Path:
             subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
             made.rename(kept)
     return kept
+
+
+def need(program: str) -> None:
+    """Have Debian's package of this name installed."""
+    if shutil.which(program) is None:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", program]
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
