@@ -328,6 +328,8 @@ class GreengrassSink:
             self._say(f"The nucleus cannot publish now: {trouble.text}")
         elif trouble.kind == "denied":
             known = self._denied.get(topic)
+            if known is not None and time.monotonic() < known.until:
+                return  # of those that were under way together
             pause_s = min(DENIED_MAX_S, 2 * known.pause_s) if known else self._denied_min_s
             self._denied[topic] = _Denied(time.monotonic() + pause_s, pause_s)
             if known is None:
