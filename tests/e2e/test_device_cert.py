@@ -85,6 +85,11 @@ def test_a_second_run_makes_nothing(tmp_path: Path, moto: MotoServer) -> None:
     assert list(known(moto)) == [first["certificate_id"]]
 
 
+def test_china_is_a_partition_of_its_own(tmp_path: Path) -> None:
+    body = made(tmp_path, "line-1", "--region", "cn-north-1")
+    assert body["arn"].startswith(f"arn:aws-cn:iot:cn-north-1:{ACCOUNT}:cert/")
+
+
 def test_an_old_device_gets_an_rsa_key(tmp_path: Path) -> None:
     made(tmp_path, "line-1", "--rsa", "-o", "here")
     key = serialization.load_pem_private_key((tmp_path / "here" / "thing.private.key").read_bytes(), None)
@@ -130,7 +135,7 @@ def test_a_run_that_is_killed_at_any_step_is_gone_on_with(tmp_path: Path, moto: 
     folder = tmp_path / "certs" / "line-1"
     assert is_a_pair(folder)
     assert json.loads((folder / "certificate.json").read_text())["certificate_id"] == again["certificate_id"]
-    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == FILES
+    assert {path.name for path in folder.iterdir()} == FILES
 
 
 def forward(talk: Talk, port: int) -> tuple[int, bytes]:

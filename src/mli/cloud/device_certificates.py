@@ -16,6 +16,7 @@ from mli.errors import RefusedError
 
 ACTIVE, INACTIVE, REVOKED = "ACTIVE", "INACTIVE", "REVOKED"
 _CLOCK_ERROR = timedelta(hours=1)
+_PAGE = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,11 @@ def certificates_of_key(aws: Aws, public_key: str, since: datetime) -> tuple[Iss
     """
     found = []
     with asking("for certificates that were made since then"):
-        pages = aws.client("iot").get_paginator("list_certificates").paginate(ascendingOrder=False)
+        pages = (
+            aws.client("iot")
+            .get_paginator("list_certificates")
+            .paginate(ascendingOrder=False, PaginationConfig={"PageSize": _PAGE})
+        )
         recent = [
             item["certificateId"]
             for page in pages

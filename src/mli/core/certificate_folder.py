@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ REQUEST_FILE, RECORD_FILE = "thing.csr", "certificate.json"
 KeyKind = Literal["ec", "rsa"]
 _RSA_BITS, _LARGEST_REQUEST_BYTES = 2048, 16 * 1024
 _LONGEST_COMMON_NAME = 64
+_HALF = re.compile(r"\.(?:thing|root|certificate)\.[a-z.]+-[0-9a-f]{16}")
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
@@ -91,9 +93,16 @@ class CertificateFolder:
             where = str(self.path)
             raise StopError("Another mli works in this folder.", where=where, remedy="wait for it") from error
         try:
+            self._remove_halves()
             yield self
         finally:
             os.close(descriptor)
+
+    def _remove_halves(self) -> None:
+        """What a killed process was writing; it may hold a key that nobody uses."""
+        for path in self.path.iterdir():
+            if _HALF.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def record(self) -> Record | None:
         """Whose files these are; None where nobody wrote it down.
