@@ -202,6 +202,15 @@ def test_things_that_one_may_not_send_to_are_told_apart(iot: IotCore, tmp_path: 
     assert any("iot:Publish on topic/mli/deployments/line-1" in one for one in iot.denied)
 
 
+def test_a_deployment_that_aws_would_not_take_is_refused_before_it_is_sent(iot: IotCore, tmp_path: Path) -> None:
+    (tmp_path / "deployment.yaml").write_text(DEPLOYMENT + "# " + "x" * 140_000 + "\n")
+    done = run_mli("deploy", "deployment.yaml", "--thing", "line-1", *at(iot), state=tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "too large for AWS IoT Core" in done.stderr
+    assert "at most 131,072 bytes" in done.stderr
+    assert iot.denied == []
+
+
 def test_what_the_aws_cli_publishes_reaches_a_device(iot: IotCore, tmp_path: Path) -> None:
     """The way for who has no ``mli`` at hand: the stack prints this command."""
     (tmp_path / "payload").write_text(DEPLOYMENT + "revision: 1\n")

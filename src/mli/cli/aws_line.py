@@ -20,6 +20,9 @@ Endpoint = Annotated[
 ]
 
 
+_AWS = (".amazonaws.com", ".amazonaws.com.cn")
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """How to connect.
@@ -30,6 +33,11 @@ class Reach:
 
     settings: MqttSettings
     access: WebSocketAccess | None = None
+
+    @property
+    def is_aws(self) -> bool:
+        """Whether AWS IoT Core's limits hold."""
+        return self.access is not None or self.settings.host.endswith(_AWS)
 
 
 def reach_aws(

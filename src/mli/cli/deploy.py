@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from mli.core.sending.current import Current
     from mli.core.sending.order import Order
 
-_AWS = (".amazonaws.com", ".amazonaws.com.cn")
 _AWS_THINGS = 16
 """Three subscriptions a thing, and AWS IoT Core closes a connection that has more than 50."""
+_AWS_BYTES = 128 * 1024
+"""AWS IoT Core ends the connection of who sends more."""
 
 
 def deploy(
@@ -88,7 +89,7 @@ def deploy(
     else:
         refuse_aws_options({"--profile": profile, "--region": region, "--endpoint": endpoint})
         reach = _reach_broker(broker, username, password_file, ca, cert, key)
-        if reach.settings.host.endswith(_AWS):
+        if reach.is_aws:
             _refuse_many(names)
     order = _order(_checked(file, names), sign, _seconds(expires, "--expires"), revision)
     raise typer.Exit(_send(reach, names, order, wait=wait, timeout_s=timeout_s, as_json=as_json))
@@ -137,6 +138,15 @@ def _refuse_many(names: Sequence[str]) -> None:
             expected=f"at most {_AWS_THINGS} things at a time",
             got=f"{len(names)} things",
             remedy="run mli deploy several times, or deploy to a thing group with Greengrass",
+        )
+
+
+def _refuse_large(size_bytes: int) -> None:
+    if size_bytes > _AWS_BYTES:
+        raise UsageError(
+            "the deployment is too large for AWS IoT Core",
+            expected=f"at most {_AWS_BYTES:,} bytes, with the envelope of a signed one",
+            got=f"{size_bytes:,} bytes",
         )
 
 
@@ -192,6 +202,8 @@ def _send(reach: Reach, names: tuple[str, ...], order: Order, *, wait: bool, tim
             _warn_of_signatures(order, current)
             aim = order.aim(revision)
             messages = order.messages(names, revision)
+            if reach.is_aws:
+                _refuse_large(max(map(len, messages.values())))
             to = names[0] if len(names) == 1 else f"{len(names):,} things"
             remark(f"{'cancelling' if order.text is None else 'sending'} as revision {revision} to {to}")
             rollout = Rollout(session, reader, messages, aim, wait=wait, timeout_s=timeout_s)
