@@ -14,9 +14,9 @@ from botocore.exceptions import ClientError
 from mli.cloud.aws import Aws
 from mli.cloud.device_certificates import ACTIVE, INACTIVE, REVOKED, IssuedCertificate, look_at_certificate
 from mli.cloud.device_facts import certificate_of, core_of, settled_stack
-from mli.cloud.stack_adopt import last_word
 from mli.cloud.stack_certificate import attached_policies
 from mli.cloud.stack_change import Request
+from mli.cloud.stack_messages import last_word
 from mli.cloud.stack_state import Stack, look_at_stack, resources_of
 from mli.cloud.stack_step import Watcher, bring
 from mli.cloud.thing_certificates import certificates_of, things_of

@@ -122,7 +122,7 @@ def upload(aws: Aws, place: Place, archive: Archive, progress: Progress) -> None
         MliError: S3 did not answer, or a right is missing.
     """
     sender = _Sender(aws, place, archive, progress)
-    with asking(f"to keep {place.uri}"):
+    with asking(f"to keep {place.uri}", aws.identity):
         if archive.size_bytes <= _PART_BYTES:
             sender.send_whole()
         else:
@@ -300,7 +300,7 @@ class _Body(io.BytesIO):
 
 def _head(aws: Aws, place: Place) -> Any:
     """What the bucket says of the object; None where it is not there."""
-    with asking(f"for {place.uri}"):
+    with asking(f"for {place.uri}", aws.identity):
         try:
             return aws.client("s3").head_object(Bucket=place.bucket, Key=place.key, ExpectedBucketOwner=aws.account)
         except ClientError as error:
