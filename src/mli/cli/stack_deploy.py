@@ -141,7 +141,7 @@ def _show_next(wanted: Wanted, deployed: Deployed) -> None:
     print(f"  model        {deployed.looked.model.uri}")
     print(f"  predictions  {outputs.get('PredictionTopic', '')}")
     print("Next:")
-    print(f"  mli device bundle --stack {wanted.core_name} …  # greengrass-setup.zip for the device")
+    print(f"  mli device bundle --stack {wanted.core_name} --certs DIR  # greengrass-setup.zip for the device")
     if deployed.runtime == "core":
         print(f"  mli stack outputs {wanted.core_name} --output CommandToDeployGroup  # sends the deployment")
     print(f"  mli stack status {wanted.core_name}")
