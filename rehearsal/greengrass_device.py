@@ -79,9 +79,18 @@ def deployed(aws: LittleAws, command: str) -> Deployed:
     update = json.loads(words[words.index("--components") + 1])[COMPONENT]
     assert update["componentVersion"] == recipe["ComponentVersion"], (update, recipe["ComponentVersion"])
     default = recipe["ComponentConfiguration"]["DefaultConfiguration"]
-    merged = {**default, **json.loads(update["configurationUpdate"]["merge"])}
+    merged = _merged(default, json.loads(update["configurationUpdate"]["merge"]))
     bucket, _, key = recipe["Manifests"][0]["Artifacts"][0]["Uri"].removeprefix("s3://").partition("/")
     return Deployed(recipe, bucket, key, merged)
+
+
+def _merged(into: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """As both engines merge: key by key, all the way down."""
+    both = {
+        key: _merged(into[key], value) if isinstance(value, dict) and isinstance(into.get(key), dict) else value
+        for key, value in more.items()
+    }
+    return {**into, **both}
 
 
 def _outputs(control: Any, name: str) -> dict[str, str]:
@@ -112,7 +121,9 @@ class GreengrassDevice:
         self._folder = folder
         self._engine = _EngineHere(engine, COMPONENT, what.recipe["ComponentVersion"], thing, str(folder))
         policies = what.configuration["accessControl"]["aws.greengrass.ipc.mqttproxy"].values()
-        topics = [text.replace("{iot:thingName}", thing) for one in policies for text in one["resources"]]
+        topics = [text for one in policies for text in one["resources"]]
+        if engine == "lite":  # classic replaces no variables there, unless interpolateComponentConfiguration is set
+            topics = [text.replace("{iot:thingName}", thing) for text in topics]
         self._nucleus = _NucleusOnline(
             folder,
             certified,

@@ -291,6 +291,7 @@ class TestGreengrass:
                         "iotDataEndpoint": f"a1b2-ats.iot.{REGION}.amazonaws.com",
                         "iotCredEndpoint": f"c1d2.credentials.iot.{REGION}.amazonaws.com",
                         "greengrassDataPlanePort": 443,
+                        "interpolateComponentConfiguration": True,
                         "mqtt": {"port": 443},
                     }
                 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.fixtures.device_stacks import (
     shared_stack,
 )
 
+from mli.cloud.component_recipe import recipe
 from mli.cloud.template_text import template_text
 from mli.config.component import ComponentEnvironment, read_component
 from mli.config.settings import NucleusSettings
@@ -175,9 +177,25 @@ def test_the_component_s_answer_comes_before_greengrass_stops_waiting(tmp_path: 
     assert patience_s >= 600  # a model takes minutes
 
 
+@pytest.mark.parametrize(("adopt", "thing"), [("false", CORE), ("true", f"{CORE}_Core")])
+def test_a_nucleus_that_replaces_no_variables_publishes_all_the_same(adopt: str, thing: str) -> None:
+    """Nucleus classic, as it is by default, takes the recipe's {iot:thingName} as it stands."""
+    stack = device_stack(Runtime="greengrass", Adopt=adopt)
+    access = merged(stack)["accessControl"]["aws.greengrass.ipc.mqttproxy"]
+    rule = access["mli.core:thing"]
+    assert rule["operations"] == ["aws.greengrass#PublishToIoTCore"]
+    recipe_s = recipe("1.0.0", "d" * 64)["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]
+    ((name, of_recipe),) = recipe_s["aws.greengrass.ipc.mqttproxy"].items()
+    assert rule["resources"] == [text.replace("{iot:thingName}", thing) for text in of_recipe["resources"]]
+    assert name not in access, "the recipe's own rule stays, for all things of a group"
+    words = shlex.split(stack.outputs["CommandToDeployGroup"])
+    sent = json.loads(words[words.index("--components") + 1])["mli.core"]["configurationUpdate"]["merge"]
+    assert json.loads(sent) == merged(stack)
+
+
 def test_a_component_of_an_adopted_thing_may_use_the_adopted_topic() -> None:
     configuration = merged(device_stack(Runtime="greengrass", Adopt="true"))
-    (rule,) = configuration["accessControl"]["aws.greengrass.ipc.mqttproxy"].values()
+    rule = configuration["accessControl"]["aws.greengrass.ipc.mqttproxy"]["mli.core:adopted"]
     assert rule["operations"] == ["aws.greengrass#PublishToIoTCore"]
     assert rule["resources"] == [f"mli/predictions/{CORE}", f"mli/predictions/{CORE}/dropped"]
 

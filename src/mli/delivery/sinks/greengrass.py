@@ -358,7 +358,10 @@ def _request_bytes(message: Message, pairs: Sequence[tuple[str, str]]) -> int:
 
 
 def _not_listed(topic: str) -> str:
-    return f"the component's accessControl does not allow it; its configuration needs {access_control(topic)}"
+    return (
+        f"the component's accessControl does not allow it; its configuration needs {access_control(topic)}, or, for "
+        "{iot:thingName} in it, that of nucleus classic interpolateComponentConfiguration: true"
+    )
 
 
 def _unexpected(error: Exception) -> MliError:
