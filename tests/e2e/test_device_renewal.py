@@ -182,6 +182,9 @@ def test_the_accelerators_thing_is_renewed_by_either_name(desk: Path, moto: Moto
     )
     wanted = [item["policyName"] for item in iot.list_attached_policies(target=arn(old))["policies"]]
     assert len(wanted) == 2
+    beside = told(desk, "cert", CORE, "--rotate")["certificate_id"]
+    has = [item["policyName"] for item in iot.list_attached_policies(target=arn(beside))["policies"]]
+    assert sorted(has) == sorted(wanted)
     for name in ("line-1_Core", CORE):
         new = told(desk, "replace", name)["certificate_id"]
         assert iot.list_thing_principals(thingName="line-1_Core")["principals"] == [arn(new)]
