@@ -230,6 +230,20 @@ def test_the_last_certificate_and_the_stacks_own_are_only_revoked_by_force(desk:
     assert certificates(moto) == {old: GONE, new: GONE}
 
 
+def test_a_certificate_that_no_thing_has_is_revoked_without_one(desk: Path, moto: MotoServer) -> None:
+    """Before there is a stack, and after it was destroyed, which leaves the certificate as it is."""
+    never_used = told(desk, "cert", CORE)["certificate_id"]
+    assert mli(desk, "cert", CORE, "--revoke", never_used).returncode == 0
+    used = told(desk, "cert", CORE, "-o", "other")["certificate_id"]
+    iot = moto.client("iot")
+    iot.create_policy(policyName="mine", policyDocument='{"Version": "2012-10-17", "Statement": []}')
+    iot.attach_policy(policyName="mine", target=arn(used))
+    assert mli(desk, "cert", CORE, "--revoke", used).returncode == 0
+    statuses = {item["certificateId"]: item["status"] for item in iot.list_certificates()["certificates"]}
+    assert statuses == {never_used: "REVOKED", used: "REVOKED"}
+    assert iot.list_attached_policies(target=arn(used))["policies"] == []
+
+
 def test_a_certificate_that_another_thing_has_too_stays_active(desk: Path, moto: MotoServer) -> None:
     """As the accelerator's users shared one among all devices."""
     old = deployed(desk, moto)

@@ -108,10 +108,11 @@ def must_work(aws: Aws, device: Device, certificate_id: str) -> None:
 
 
 def revoke(core: str, wanted: str, profile: str | None, region: str | None, *, force: bool, as_json: bool) -> None:
-    """Take one certificate from a device for good."""
+    """Take one certificate from a device for good; one that no thing has needs none."""
     from mli.cloud.certificate_change import find_device, may_go, switch_off
     from mli.cloud.device_certificates import look_at_certificate
     from mli.cloud.stack_certificate import certificate_id
+    from mli.cloud.thing_certificates import things_of
 
     aws = aws_account(profile, region)
     chosen = certificate_id(wanted, aws)
@@ -123,10 +124,13 @@ def revoke(core: str, wanted: str, profile: str | None, region: str | None, *, f
             got=chosen,
             remedy=f"--region REGION for another region; aws iot list-thing-principals --thing-name {core}",
         )
-    device = find_device(aws, core)
-    if not force:
-        may_go(aws, device, certificate)
-    did = switch_off(aws, device.thing, chosen)
+    thing = core
+    if things_of(aws, certificate.arn):
+        device = find_device(aws, core)
+        thing = device.thing
+        if not force:
+            may_go(aws, device, certificate)
+    did = switch_off(aws, thing, chosen)
     _show(core, chosen, did, as_json, None if did else f"{chosen[:12]}… was revoked before; nothing was to do")
 
 
