@@ -95,6 +95,25 @@ def test_an_artifact_bucket_that_an_interrupted_run_left_goes_with_the_next(stac
     assert any("model" in name for name in left)
 
 
+def test_buckets_of_a_shared_stack_of_another_name_are_left_alone(stack_rig: Rig) -> None:
+    """``SharedStack`` may be any; its template, and so its buckets' tags, are the same."""
+    s3 = stack_rig.client("s3")
+    others = {f"team-b-{purpose.replace('-', '')}-1": purpose for purpose in ("artifact-bucket", "model-bucket")}
+    place = {"LocationConstraint": s3.meta.region_name}
+    for name, purpose in others.items():
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration=place)
+        s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": "mli", "Value": purpose}]})
+        s3.put_object(Bucket=name, Key="in-use", Body=b"x")
+    stack_rig.deploy("line-1")
+    assert stack_rig.stack("outputs", "line-1", "--output", "ModelBucket").out.strip() not in others
+    stack_rig.stack("destroy", "line-1", "--yes")
+    ran = stack_rig.stack("destroy", "--shared", "--yes")
+    assert ran.exit_code == 0, ran.err
+    assert "team-b" not in ran.out
+    for name in others:
+        s3.head_object(Bucket=name, Key="in-use")
+
+
 def test_a_stack_of_somebody_else_is_not_deleted(stack_rig: Rig) -> None:
     queue = json.dumps({"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}})
     stack_rig.client("cloudformation").create_stack(StackName="mli-line-1", TemplateBody=queue)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from botocore.exceptions import ClientError
+
 from mli.cloud.aws import Aws
 from mli.cloud.names import SHARED_STACK
-from mli.cloud.stack_change import Change, Request
+from mli.cloud.stack_change import Request
 from mli.cloud.stack_state import CORE_TAG, TAG, Stack
-from mli.cloud.stack_template import read_template, resources_made, with_defaults
+from mli.cloud.stack_template import read_template, with_defaults
 from mli.cloud.stack_wanted import Looked, Wanted
 from mli.cloud.template_text import device_template, template_text
-from mli.cloud.troubles import asking
+from mli.cloud.troubles import asking, code_of
 
 _NEW_MODEL = ("ModelS3Uri", "ModelSha256", "Source")
 """A change of these is a new revision of the deployment."""
@@ -32,7 +34,7 @@ def shared_request(aws: Aws, stack: Stack | None, bucket: str | None) -> Request
     parameters = dict(there.parameters) if there else {}
     own = there.outputs.get("ModelBucket", "") if there else ""
     if there is None:
-        own = next(iter(retained_buckets(aws, "model-bucket")), "")
+        own = next((name for name in retained_buckets(aws, "model-bucket") if _is_there(aws, name)), "")
         parameters["ExistingModelBucket"] = own
     buckets = [name for name in parameters.get("ModelBuckets", "").split(",") if name]
     if bucket and bucket != own and bucket not in buckets:
@@ -79,16 +81,11 @@ def device_request(wanted: Wanted, looked: Looked, component_version: str) -> Re
     return Request(wanted.stack, text, parameters, {TAG: "device", CORE_TAG: wanted.core_name})
 
 
-def foreseen(request: Request) -> tuple[Change, ...]:
-    """What the template would make, where CloudFormation cannot be asked yet."""
-    return tuple(
-        Change("add", name, kind)
-        for name, kind in resources_made(read_template(request.template), request.parameters)
-    )
-
-
 def retained_buckets(aws: Aws, purpose: str) -> tuple[str, ...]:
-    """Buckets that shared stacks of this region made, found by the tag that outlives them.
+    """Buckets that the shared stack of this region made, now or earlier: found by the tag that outlives it.
+
+    The tag is that of the template, and a shared stack of another name, which may be in use, has it as well. So the
+    name counts too: CloudFormation begins it with the stack's and the resource's.
 
     Args:
         purpose: ``model-bucket`` or ``artifact-bucket``.
@@ -102,7 +99,20 @@ def retained_buckets(aws: Aws, purpose: str) -> tuple[str, ...]:
             TagFilters=[{"Key": BUCKET_TAG, "Values": [purpose]}], ResourceTypeFilters=["s3"]
         )
         arns = [item["ResourceARN"] for page in pages for item in page["ResourceTagMappingList"]]
-    return tuple(sorted(arn.rpartition(":")[2] for arn in arns))
+    names = sorted(arn.rpartition(":")[2] for arn in arns)
+    return tuple(name for name in names if name.startswith(f"{SHARED_STACK}-{purpose.replace('-', '')}-"))
+
+
+def _is_there(aws: Aws, bucket: str) -> bool:
+    """The tags of a deleted bucket are told for a while."""
+    with asking(f"for the bucket {bucket}", aws.identity):
+        try:
+            aws.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=aws.account)
+        except ClientError as error:
+            if code_of(error) in ("404", "NoSuchBucket"):
+                return False
+            raise
+    return True
 
 
 def _revision(before: Mapping[str, str], parameters: Mapping[str, str], sent: int) -> int:
