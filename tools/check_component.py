@@ -1,12 +1,12 @@
 """Build the Greengrass component for everything, and live with it where there is nothing: ``make component-check``.
 
-    python -m tools.check_component [--python FOLDER]...
+    python -m tools.check_component [--emulated] [--python FOLDER]...
 
 It packs the component twice and compares; asks pip whether each machine and Python finds all it needs in the
 artifact alone; and then, on Debian systems of their own without a network, takes the recipe's scripts through a life,
 as each engine hands them to a shell: install killed half-way, install, install again, run, SIGTERM, run again, with
-predictions arriving. ``--python`` adds this machine's system with another Python, such as pyenv's. Needs root, to
-make the systems: about 300 MB each, kept in the user's cache.
+predictions arriving. ``--python`` adds this machine's system with another Python, such as pyenv's, and ``--emulated``
+a Debian for aarch64, by QEMU. Needs root, to make the systems: about 300 MB each, kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> int:
     """Run it all; the exit code says whether everything held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", action="append", default=[], type=Path, metavar="FOLDER", help="above its bin")
+    parser.add_argument("--emulated", action="store_true", help="also a Debian for aarch64, on a machine of x86_64")
     parser.add_argument("--work", type=Path, help="a folder with 4 GB of room; else the system's for temporary files")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.work, prefix="component-") as name:
@@ -52,7 +53,7 @@ def main() -> int:
         look_at_scripts(folder, package)
         resolve_offline(folder, package)
         with broker(folder) as mosquitto:
-            for number, life in enumerate(lives(arguments.python)):
+            for number, life in enumerate(lives(arguments.python, arguments.emulated)):
                 say(f"{life.system.name}, nucleus {life.engine}{'' if life.unpack else ', not unpacked'}")
                 place = folder / f"life-{number}"
                 live(life, package, mosquitto, place, lambda text: say(f"  {text}"))
@@ -135,37 +136,52 @@ def resolve_offline(folder: Path, package: ComponentPackage) -> None:
     shutil.rmtree(folder / "wheels")
 
 
-def lives(pythons: list[Path]) -> Iterator[Life]:
+def lives(pythons: list[Path], emulated: bool) -> Iterator[Life]:
     """Each Debian system with each engine, and the two ways of nucleus lite."""
     old, new = (System(suite, debian(suite)) for suite in SUITES)
     yield Life(old, "classic")
     yield Life(old, "lite")
     yield Life(new, "classic")
     yield Life(new, "lite", unpack=False)
+    if emulated:
+        emulate_aarch64()
+        yield Life(System(f"{SUITES[0]} for aarch64", debian(SUITES[0], "arm64")), "lite", kill=False)
     for python in pythons:
         yield Life(System(f"this machine with {python.name}", Path("/"), python.absolute()), "lite")
 
 
-def debian(suite: str) -> Path:
-    """A minimal Debian with its Python, and nothing for Python beside."""
-    kept = CACHE / suite
+def emulate_aarch64() -> None:
+    """Have the kernel start programs for aarch64 with QEMU."""
+    formats = Path("/proc/sys/fs/binfmt_misc")
+    need("qemu-aarch64-static", "qemu-user-static")
+    need("update-binfmts", "binfmt-support")
+    if not (formats / "status").exists():
+        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(formats)], check=True)
+    if not (formats / "qemu-aarch64").exists():
+        subprocess.run(["update-binfmts", "--enable", "qemu-aarch64"], check=True)
+
+
+def debian(suite: str, architecture: str | None = None) -> Path:
+    """A minimal Debian with its Python, and nothing for Python beside; this machine's architecture without one."""
+    kept = CACHE / (f"{suite}-{architecture}" if architecture else suite)
     if not kept.exists():
         say(f"making a Debian {suite} (some minutes, once) ...")
         need("debootstrap")
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as name:
             made = Path(name) / suite
-            make = ["debootstrap", "--variant=minbase", "--include=python3", suite, str(made)]
-            subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+            make = ["debootstrap", "--variant=minbase", "--include=python3"]
+            make += [f"--arch={architecture}"] if architecture else []
+            subprocess.run([*make, suite, str(made)], check=True, stdout=subprocess.DEVNULL)
             made.rename(kept)
     return kept
 
 
-def need(program: str) -> None:
-    """Have Debian's package of this name installed."""
+def need(program: str, package: str | None = None) -> None:
+    """Have Debian's package installed that has a program; it has its name, where no other is said."""
     if shutil.which(program) is None:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", program]
+        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package or program]
         subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
 
