@@ -95,6 +95,16 @@ def test_a_new_model_is_a_new_revision_and_the_digest_of_the_upload_is_named(sta
     assert json.loads(again.json["outputs"]["Deployment"])["revision"] == 8
 
 
+def test_a_digest_that_was_said_once_holds_for_the_same_model(stack_rig: Rig) -> None:
+    stack_rig.deploy("line-1", "--sha256", "cd" * 32)
+    ran = stack_rig.deploy("line-1")
+    assert ran.out.splitlines()[1] == "mli-line-1: nothing to change"
+    assert "nobody says" not in ran.err
+    other = stack_rig.put_model("other.zip")
+    again = stack_rig.stack("deploy", "line-1", "--model", other, "--json")
+    assert "sha256" not in json.loads(again.json["outputs"]["Deployment"])["models"]["main"]
+
+
 def test_a_model_in_the_shared_bucket_needs_no_bucket_of_ones_own(stack_rig: Rig) -> None:
     assert stack_rig.stack("deploy", "--shared").out == "mli-shared: made\n"
     outputs = stack_rig.client("cloudformation").describe_stacks(StackName=SHARED)["Stacks"][0]["Outputs"]

@@ -54,7 +54,7 @@ class LinesWatcher:
 
     def agree(self, stack_name: str, makes: bool, changes: Sequence[Change]) -> bool:
         """Show the changes; ask on a terminal, and elsewhere refuse what takes something away unless ``--yes``."""
-        if not self._quiet:
+        if not self._quiet or not self._yes:
             typer.echo(f"{stack_name}: {'to be made' if makes else 'to be updated'}", err=True)
             for line in change_lines(changes):
                 typer.echo(f"  {line}", err=True)

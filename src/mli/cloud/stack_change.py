@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from mli.cloud.aws import Aws
 from mli.cloud.stack_failures import explained
 from mli.cloud.stack_state import Stack
-from mli.cloud.troubles import asking
+from mli.cloud.troubles import asking, code_of, message_of
 from mli.errors import RefusedError, RetryError
 
 What = Literal["add", "change", "replace", "may replace", "remove"]
@@ -21,6 +21,7 @@ Pause = Callable[[float], None]
 
 _PREFIX = "mli-"
 _SAME = ("didn't contain changes", "No updates are to be performed")
+_REFUSALS = frozenset({"ValidationError", "AlreadyExistsException", "LimitExceededException"})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _DEADLINE_S = 0.3, 3.0, 300.0
 
 
@@ -81,15 +82,7 @@ def propose(aws: Aws, request: Request, stack: Stack | None, pause: Pause = time
     with asking(f"what would change in the stack {request.name}"):
         if makes and stack is not None:
             _forget_plans(client, stack)
-        told = client.create_change_set(
-            StackName=request.name,
-            ChangeSetName=f"{_PREFIX}{secrets.token_hex(6)}",
-            ChangeSetType="CREATE" if makes else "UPDATE",
-            TemplateBody=request.template,
-            Parameters=[{"ParameterKey": key, "ParameterValue": text} for key, text in request.parameters.items()],
-            Tags=[{"Key": key, "Value": text} for key, text in request.tags.items()],
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if request.names_roles else [],
-        )
+        told = _asked(client, request, makes)
         try:
             status, reason, changes = _described(client, told["Id"], pause)
         except BaseException:
@@ -128,6 +121,24 @@ def execute(aws: Aws, change_set: ChangeSet) -> None:
         aws.client("cloudformation").execute_change_set(
             ChangeSetName=change_set.change_set_id, StackName=change_set.stack_id
         )
+
+
+def _asked(client: Any, request: Request, makes: bool) -> Any:
+    try:
+        return client.create_change_set(
+            StackName=request.name,
+            ChangeSetName=f"{_PREFIX}{secrets.token_hex(6)}",
+            ChangeSetType="CREATE" if makes else "UPDATE",
+            TemplateBody=request.template,
+            Parameters=[{"ParameterKey": key, "ParameterValue": text} for key, text in request.parameters.items()],
+            Tags=[{"Key": key, "Value": text} for key, text in request.tags.items()],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if request.names_roles else [],
+        )
+    except ClientError as error:
+        known = explained(request.name, message_of(error)) if code_of(error) in _REFUSALS else None
+        if known is None:
+            raise
+        raise known from error
 
 
 def _described(client: Any, change_set_id: str, pause: Pause) -> tuple[str, str, tuple[Change, ...]]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from mli.cloud.aws import Aws
+from mli.cloud.component_versions import was_made_before
 from mli.cloud.names import COMPONENT_STACK
 from mli.cloud.stack_change import Pause, Request
-from mli.cloud.stack_requests import foreseen
 from mli.cloud.stack_state import TAG, Stack
 from mli.cloud.stack_step import Done, Watcher, bring, foretell
 from mli.cloud.stack_template import read_template, with_defaults
@@ -55,14 +55,19 @@ def bring_component(
     """
     package = build()
     request = component_request(package)
-    if dry_run:
-        if shared is None or (stack is not None and stack.state == "never_up"):
-            return ComponentDone(Done(request.name, "would make", foreseen(request), None), package.version)
-        return ComponentDone(foretell(aws, request, stack, pause), package.version)
     bucket = shared.outputs.get("ArtifactBucket", "") if shared is not None else ""
+    holds = stack is not None and stack.outputs.get("ComponentVersion") == package.version
+    made_before = bool(bucket) and not holds and was_made_before(aws, bucket, package)
+    if dry_run and not made_before:
+        there = shared is not None and shared.state == "settled"
+        return ComponentDone(foretell(aws, request, stack, pause, needs_all=there), package.version)
     if not bucket:
         raise RefusedError("The shared stack names no bucket for artifacts.", remedy="mli stack deploy --shared")
-    upload_artifact(aws, bucket, package, watcher)
+    if not dry_run:
+        upload_artifact(aws, bucket, package, watcher)
+    if made_before:
+        watcher.say(f"the component {package.version} is in Greengrass already; its stack stays as it is")
+        return ComponentDone(Done(request.name, "nothing", (), stack), package.version)
     return ComponentDone(bring(aws, request, stack, watcher, pause), package.version)
 
 

@@ -9,7 +9,7 @@ from mli.cloud.aws import Aws
 from mli.cloud.names import SHARED_STACK
 from mli.cloud.stack_change import Pause
 from mli.cloud.stack_component import Build, bring_component
-from mli.cloud.stack_requests import device_request, foreseen, shared_request
+from mli.cloud.stack_requests import device_request, shared_request
 from mli.cloud.stack_state import Stack
 from mli.cloud.stack_step import Done, Watcher, bring, foretell, wait_for
 from mli.cloud.stack_wanted import (
@@ -69,13 +69,11 @@ def deploy_stacks(
         done.append(component.done)
     request = device_request(wanted, looked, version)
     before = looked.stacks.device
-    if not dry_run:
-        done.append(bring(aws, request, before, watcher, pause))
-    elif shared is None or (before is not None and before.state == "never_up"):
-        # CloudFormation cannot be asked: what the stack imports is not there yet.
-        done.append(Done(request.name, "would make", foreseen(request), None))
+    if dry_run:
+        there = shared is not None and shared.state == "settled"
+        done.append(foretell(aws, request, before, pause, needs_all=there))
     else:
-        done.append(foretell(aws, request, before, pause))
+        done.append(bring(aws, request, before, watcher, pause))
     return Deployed(looked, tuple(done))
 
 

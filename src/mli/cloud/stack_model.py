@@ -19,7 +19,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
 _NEAR_KEYS = 200
 
-ShaFrom = Literal["said", "upload", "key", "nobody"]
+ShaFrom = Literal["said", "upload", "key", "stack", "nobody"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Model:
 
     Attributes:
         sha256: of the archive, lower hexadecimal; empty where nobody said it: the device pins what it gets first.
-        sha256_from: who said it: the caller, the upload's metadata, or the content-addressed key.
+        sha256_from: who said it: the caller, the upload's metadata, the content-addressed key, or an earlier deploy.
     """
 
     uri: str

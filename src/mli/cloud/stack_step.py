@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from mli.cloud.aws import Aws
@@ -12,8 +12,9 @@ from mli.cloud.stack_change import Change, ChangeSet, Pause, Request, discard, e
 from mli.cloud.stack_failures import Event
 from mli.cloud.stack_follow import Mark, follow, mark
 from mli.cloud.stack_state import Stack, look_at_stack
+from mli.cloud.stack_template import read_template, resources_made
 from mli.cloud.troubles import asking
-from mli.errors import RetryError, StopError
+from mli.errors import StopError
 
 Did = Literal["made", "updated", "nothing", "would make", "would update"]
 
@@ -76,23 +77,31 @@ def bring(aws: Aws, request: Request, stack: Stack | None, watcher: Watcher, pau
     return Done(request.name, "made" if change_set.makes else "updated", change_set.changes, settled)
 
 
-def foretell(aws: Aws, request: Request, stack: Stack | None, pause: Pause = time.sleep) -> Done:
+def foretell(
+    aws: Aws, request: Request, stack: Stack | None, pause: Pause = time.sleep, *, needs_all: bool = True
+) -> Done:
     """Say what ``bring`` would do; nothing stays.
 
+    Args:
+        needs_all: what the stack imports is there. Where it is not, and for a stack that never came up, nobody can be
+            asked, and the template says what it would make.
+
     Raises:
-        RetryError: the stack is at work, so nobody can say.
         MliError: CloudFormation does not take it, or did not answer.
     """
-    if stack is not None and stack.state == "never_up":
-        raise RetryError(
-            f"The stack {stack.name} never came up ({stack.status}): what it would become cannot be asked.",
-            remedy="without --dry-run it is deleted and made anew",
-        )
+    if not needs_all or (stack is not None and stack.state == "never_up"):
+        return Done(request.name, "would make", foreseen(request), stack)
     change_set = propose(aws, request, stack, pause)
     if change_set is None:
         return Done(request.name, "nothing", (), stack)
     discard(aws, change_set)
     return Done(request.name, "would make" if change_set.makes else "would update", change_set.changes, stack)
+
+
+def foreseen(request: Request) -> tuple[Change, ...]:
+    """What the template would make with these parameters."""
+    template = read_template(request.template)
+    return tuple(Change("add", name, kind) for name, kind in resources_made(template, request.parameters))
 
 
 def wait_for(aws: Aws, stack: Stack, watcher: Watcher, pause: Pause = time.sleep) -> None:
@@ -133,4 +142,4 @@ def _run(aws: Aws, change_set: ChangeSet, watcher: Watcher, pause: Pause) -> Sta
         lambda event: watcher.event(change_set.name, event),
         pause,
     )
-    return replace(stack) if stack is not None else look_at_stack(aws, change_set.name)
+    return stack or look_at_stack(aws, change_set.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from botocore.exceptions import ClientError
@@ -11,11 +11,13 @@ from botocore.exceptions import ClientError
 from mli.cloud.aws import Aws
 from mli.cloud.names import COMPONENT, COMPONENT_STACK, ROLE_ALIAS, SHARED_STACK, adopted_thing, device_stack
 from mli.cloud.stack_certificate import Certificate, certificate_id, certificate_of_thing, find_certificate
+from mli.cloud.stack_failures import explained
 from mli.cloud.stack_messages import revision_wanted
 from mli.cloud.stack_model import Model, find_model
 from mli.cloud.stack_owner import must_be_ours, must_be_usable
 from mli.cloud.stack_state import Stack, contents_of, look_at_stack
-from mli.cloud.troubles import asking, code_of
+from mli.cloud.template_text import device_template
+from mli.cloud.troubles import asking, code_of, message_of
 from mli.errors import RefusedError, UsageError
 
 Runtime = Literal["core", "greengrass"]
@@ -172,7 +174,11 @@ def look(aws: Aws, wanted: Wanted, stacks: Stacks) -> Looked:
     _same_core(stacks.device, wanted)
     _look_at_thing(aws, wanted, stacks.device)
     certificate = find_certificate(aws, chosen or _known_certificate(aws, wanted, stacks.device))
-    model = find_model(aws, wanted.model_uri or _known_model(stacks.device), wanted.sha256)
+    model = _with_known_digest(
+        find_model(aws, wanted.model_uri or _known_model(stacks.device), wanted.sha256), stacks.device
+    )
+    if runtime_of(wanted, stacks.device) == "greengrass":
+        greengrass_is_known(aws)
     if stacks.shared is None:
         shared_names_are_free(aws)
     return Looked(
@@ -291,6 +297,31 @@ def _known_model(stack: Stack | None) -> str:
             "no model is named", expected="--model s3://BUCKET/KEY", remedy="mli model push FILE uploads one"
         )
     return known
+
+
+def _with_known_digest(model: Model, stack: Stack | None) -> Model:
+    """What an earlier deploy said of the same model still holds where nobody says otherwise."""
+    known = stack.parameters.get("ModelSha256") if stack is not None else None
+    if model.sha256_from != "nobody" or not known or stack is None or stack.parameters["ModelS3Uri"] != model.uri:
+        return model
+    return replace(model, sha256=known, sha256_from="stack")
+
+
+def greengrass_is_known(aws: Aws) -> None:
+    """In most regions of AWS IoT Core CloudFormation knows no Greengrass V2, and refuses a template that names it.
+
+    Raises:
+        RefusedError: it does not know it here.
+        MliError: AWS did not answer, or a right is missing.
+    """
+    with asking("whether it knows Greengrass V2 in this region"):
+        try:
+            aws.client("cloudformation").validate_template(TemplateBody=device_template("greengrass"))
+        except ClientError as error:
+            known = explained("of a device with Greengrass", message_of(error))
+            if known is None:
+                raise
+            raise known from error
 
 
 def shared_names_are_free(aws: Aws) -> None:

@@ -9,6 +9,7 @@ from tests.fixtures.stubbed_aws import ANY, StubbedAws
 
 from mli.cloud.stack_change import Change, ChangeSet, Request, discard, execute, propose
 from mli.cloud.stack_state import Stack
+from mli.cloud.stack_wanted import greengrass_is_known
 from mli.errors import RefusedError, StopError
 
 STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/mli-a/1"
@@ -114,6 +115,37 @@ def test_a_plan_that_an_interrupted_run_left_is_forgotten_first(stubbed_aws: Stu
     stub.add_response("describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": []}, DESCRIBE)
     found = propose(stubbed_aws.account, REQUEST, Stack("mli-a", STACK, "REVIEW_IN_PROGRESS"), no_pause)
     assert found == ChangeSet("mli-a", PLAN, STACK, makes=True, changes=())
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "remedy"),
+    [
+        ("ValidationError", "Unrecognized resource types: [AWS::GreengrassV2::ComponentVersion]", "--runtime core"),
+        ("LimitExceededException", "Limit exceeded: 2000 stacks", "quota"),
+    ],
+)
+def test_what_is_refused_at_once_has_its_remedy(stubbed_aws: StubbedAws, code: str, said: str, remedy: str) -> None:
+    stubbed_aws.on("cloudformation").add_client_error("create_change_set", code, said)
+    with pytest.raises(RefusedError) as caught:
+        propose(stubbed_aws.account, REQUEST, None, no_pause)
+    assert remedy in str(caught.value.remedy)
+
+
+def test_a_session_that_ended_before_is_told_as_one(stubbed_aws: StubbedAws) -> None:
+    stubbed_aws.on("cloudformation").add_client_error("create_change_set", "ExpiredToken", "The token is expired")
+    with pytest.raises(StopError, match="session has expired"):
+        propose(stubbed_aws.account, REQUEST, None, no_pause)
+
+
+def test_a_region_without_greengrass_is_seen_before_anything_is_made(stubbed_aws: StubbedAws) -> None:
+    stubbed_aws.on("cloudformation").add_client_error(
+        "validate_template",
+        "ValidationError",
+        "Template format error: Unrecognized resource types: [AWS::GreengrassV2::Deployment]",
+    )
+    with pytest.raises(RefusedError) as caught:
+        greengrass_is_known(stubbed_aws.account)
+    assert "--runtime core" in str(caught.value.remedy)
 
 
 def test_a_session_that_ends_while_it_is_asked_is_told(stubbed_aws: StubbedAws) -> None:
