@@ -23,7 +23,6 @@ from tests.fixtures.iot_core import ALPN, IotCore, close_door
 from tests.fixtures.iot_credentials import GivenKeys
 from tests.fixtures.iot_registry import ControlPlaneRegistry
 from tests.fixtures.iot_signatures import Keys
-from tests.fixtures.moto_greengrass import MotoWithGreengrass
 from tests.fixtures.moto_server import MotoServer
 from tests.fixtures.swift_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer
 
@@ -172,7 +171,7 @@ def open_little_aws(folder: Path) -> Iterator[LittleAws]:
     with ExitStack() as stack:
         swift = SwiftServer(folder / "swift")
         stack.callback(swift.kill)
-        moto = MotoWithGreengrass(folder)
+        moto = MotoServer(folder)
         stack.callback(moto.kill)
         moto.start()
         swift.start()
