@@ -157,6 +157,8 @@ def test_nothing_is_allowed_that_nobody_needs() -> None:
         # docs/ec2.md: a session, the console's output, another bundle; the images of the template.
         *("ssm:StartSession", "ssm:GetParameters", "ec2:GetConsoleOutput", "ec2:StartInstances", "ec2:StopInstances"),
         *("secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue"),
+        # The Session Manager plugin, for the session that it began.
+        *("ssm:ResumeSession", "ssm:TerminateSession", "ssmmessages:OpenDataChannel"),
     }
     granted = {
         action for policy in policies() for statement in statements(policy) for action in listed(statement["Action"])
