@@ -143,21 +143,21 @@ def test_what_is_not_in_the_access_control_is_told_once_and_tried_again_rarely(
 ) -> None:
     rig = make_rig("lite")
     rig.nucleus.topics = ["mli/other/*"]
-    sink = rig.open(denied_min_s=0.3)
+    sink = rig.open(denied_min_s=1.0)
     sink.set_state("mli/status/thing", b"{}")
-    rig.put(20)
+    rig.put(12)
     rig.put(1, topic="mli/other/x")
-    wait_until(lambda: rig.numbers("mli/other/x") == [21], "what is allowed")
+    wait_until(lambda: rig.numbers("mli/other/x") == [13], "what is allowed")
     wait_until(lambda: len(sink.status().left_out) == 2, "what is not")
     assert any('"resources": ["mli/predictions/thing"]' in line for line in sink.status().left_out)
     assert any("aws.greengrass#PublishToIoTCore" in line for line in sink.status().left_out)
     assert not sink.wait_states(0.1)
     told = [record for record in caplog.records if record.levelno >= logging.ERROR and TOPIC in record.message]
     assert len(told) == 1
-    asked = rig.nucleus.operations.count("PublishToIoTCore")
-    assert asked < 20, "it is not asked for each message"
+    wait_until(lambda: sum(rig.spool.stats().refused_reasons.values()) > 2 * WINDOW, "more refusals")
+    assert rig.nucleus.operations.count("PublishToIoTCore") <= 2 * WINDOW, "it is not asked for each message"
     rig.nucleus.topics = ["mli/*"]
-    wait_until(lambda: len(rig.numbers()) == 20, "all messages", 60)
+    wait_until(lambda: len(rig.numbers()) == 12, "all messages", 60)
     wait_until(lambda: sink.wait_states(0.1), "the state to be taken")
     assert sink.status().left_out == ()
 

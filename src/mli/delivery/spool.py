@@ -72,6 +72,7 @@ class Spool:
         self._clock = clock
         self._file = SpoolFile(path)
         self._claimed: dict[int, tuple[int, bool]] = {}  # number → size in bytes, was deferred
+        self._turn = False
         self._cursor = 0  # no undeferred, unclaimed message of this sink lies at or below it
         self._room = Room(self._file, self._claimed)
         self._firings = Firings(self._file)
@@ -270,23 +271,27 @@ class Spool:
     # --- what goes out -------------------------------------------------------------------------------------
 
     def claim(self, limit: int) -> list[SpooledMessage]:
-        """The next messages for this spool's sink, in order; each is handed out once until settled or released."""
+        """The next messages for this spool's sink, in order; each is handed out once until settled or released.
+
+        What was refused before gets half of the places where there is anything else: many messages on a topic that
+        the broker does not take must not hold up all others.
+        """
         with self._file.reading() as connection:
-            found: list[MessageRow] = []
-            if self._file.totals.deferred:
-                found = self._due(limit)
-            if len(found) < limit:
-                wanted = limit - len(found)
-                passing = sum(rowid > self._cursor for rowid in self._claimed)
-                fresh: list[MessageRow] = connection.execute(
-                    SELECT_MESSAGE + "WHERE number > ? AND sink = ? AND not_before = 0 ORDER BY number LIMIT ?",
-                    (self._cursor, self._sink, wanted + passing),
-                ).fetchall()
-                free = [row for row in fresh if row[0] not in self._claimed]
-                taken = free[:wanted]
+            due = self._due(limit) if self._file.totals.deferred else []
+            self._turn = not self._turn  # where the half is none, every second time
+            again = min(len(due), (limit + self._turn) // 2)
+            wanted = limit - again
+            passing = sum(rowid > self._cursor for rowid in self._claimed)
+            fresh: list[MessageRow] = connection.execute(
+                SELECT_MESSAGE + "WHERE number > ? AND sink = ? AND not_before = 0 ORDER BY number LIMIT ?",
+                (self._cursor, self._sink, wanted + passing),
+            ).fetchall()
+            free = [row for row in fresh if row[0] not in self._claimed]
+            taken = free[:wanted]
+            if wanted:
                 # With fewer than asked, all up to the newest were seen: other sinks' messages are not passed again.
                 self._cursor = taken[-1][0] if len(free) >= wanted else self._file.totals.last_rowid
-                found += taken
+            found = due[: limit - len(taken)] + taken
             for row in found:
                 self._claimed[row[0]] = (row[10], row[11] != 0)
         return [SpooledMessage(row[0], Message(*row[1:9]), row[9]) for row in found]

@@ -355,3 +355,29 @@ def test_a_damaged_file_is_set_aside_and_a_new_spool_begun(
     assert list(tmp_path.glob("spool.db.damaged-*"))
     assert "is damaged" in caplog.text
     assert put(fresh, 1) == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 8])
+def test_what_is_refused_again_and_again_does_not_hold_up_the_others(
+    open_spool: OpenSpool, clock: Clock, limit: int
+) -> None:
+    """A topic that the broker does not take, with more messages than are claimed at a time."""
+    spool = open_spool()
+    put(spool, *range(1, 41))
+    bad = set(range(1, 21))
+    refused: set[int] = set()
+    passed: list[int] = []
+    for _ in range(160):
+        clock.now += 60.0  # all that was refused may be tried again
+        for one in spool.claim(limit):
+            number = one.message.sequence
+            if number in bad:
+                refused.add(number)
+                spool.settle((), [Refusal(one.rowid, "not allowed", permanent=False)])
+            else:
+                passed.append(number)
+                spool.settle([one.rowid])
+    assert passed == list(range(21, 41))
+    assert refused == bad, "nor do the others hold it up"
+    assert spool.queued == 20
+    assert balanced(spool)

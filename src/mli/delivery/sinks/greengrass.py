@@ -42,6 +42,7 @@ NUCLEUS = "the nucleus"
 class _Denied:
     until: float
     pause_s: float
+    is_asked: bool = False  # one message finds out for all of its topic
 
 
 class GreengrassSink:
@@ -117,7 +118,7 @@ class GreengrassSink:
         if refusal is not None:
             listener.refused(message.rowid, refusal, permanent=True)
             return
-        if not self._may(message.message.topic):
+        if not self._ask_for(message.message.topic):
             listener.refused(message.rowid, _not_listed(message.message.topic), permanent=False)
             return
         with self._lock:
@@ -210,6 +211,7 @@ class GreengrassSink:
         with self._lock:
             self._asked.clear()
             self._again.clear()
+        self._let_ask(*self._denied)
         self._state_under_way = False
         if not self._closing.is_set():
             reason = self._why_ended()
@@ -272,7 +274,7 @@ class GreengrassSink:
         if self._state_under_way or self._away.wait_s > 0:
             return
         state = self._states.next_due(self._may)
-        if state is None or not self._states.send(state):
+        if state is None or not self._ask_for(state.topic) or not self._states.send(state):
             return
         self._state_under_way = True
 
@@ -324,6 +326,7 @@ class GreengrassSink:
                 self._away.end()
                 self._last_error = None
         elif trouble.kind == "away":
+            self._let_ask(topic)
             self._away.begin()
             self._say(f"The nucleus cannot publish now: {trouble.text}")
         elif trouble.kind == "denied":
@@ -338,7 +341,19 @@ class GreengrassSink:
     def _may(self, topic: str) -> bool:
         """Not denied, or its time has come again."""
         denied = self._denied.get(topic)
-        return denied is None or time.monotonic() >= denied.until
+        return denied is None or (time.monotonic() >= denied.until and not denied.is_asked)
+
+    def _ask_for(self, topic: str) -> bool:
+        """Whether it may be asked for now; of what was denied only one is, until there is an answer."""
+        may = self._may(topic)
+        if may and (denied := self._denied.get(topic)) is not None:
+            denied.is_asked = True
+        return may
+
+    def _let_ask(self, *topics: str) -> None:
+        for topic in topics:
+            if (denied := self._denied.get(topic)) is not None:
+                denied.is_asked = False
 
 
 def _too_large(message: Message) -> str | None:
