@@ -31,6 +31,8 @@ NAME = "the component's configuration"
 KEYS = ("deployment", "delivery", "device", "validate_within", "accessControl")
 CLIENT_SUFFIX = "-mli"
 """Of the client id of our own connection: the nucleus' own is the thing, and the same one twice ends both."""
+MAX_DEPTH = 32
+"""Levels of the whole configuration; a deployment in it has fewer."""
 CERTIFICATE, PRIVATE_KEY = "thing.cert.pem", "thing.private.key"
 """Where the nucleus was installed with our files they lie beside its CA under these names."""
 
@@ -126,6 +128,8 @@ def read_component(
     Raises:
         UsageError: everything that is wrong with it, but for the deployment.
     """
+    if not _is_at_most(value, MAX_DEPTH):
+        raise UsageError("nested too deeply to be settings", where=NAME, expected=f"at most {MAX_DEPTH} levels")
     placed = PlacedYaml(NAME, dict(value), {})
     try:
         file = ComponentFile.model_validate(value)
@@ -150,6 +154,15 @@ def read_component(
             )
     deployment = json.dumps(file.deployment, sort_keys=True).encode() if file.deployment else b""
     return ComponentSettings(device, file.delivery, deployment, file.validate_within, held)
+
+
+def _is_at_most(value: Any, depth: int) -> bool:
+    """Whether a value of JSON has at most so many levels of objects and lists; it may have any number."""
+    level = [value]
+    for _ in range(depth):
+        inner = [list(item.values()) if isinstance(item, dict) else item for item in level if item]
+        level = [one for item in inner if isinstance(item, list) for one in item]
+    return not any(isinstance(item, dict | list) for item in level)
 
 
 def _device(section: dict[str, Any], environment: ComponentEnvironment, root: Path) -> DeviceSettings:

@@ -83,6 +83,16 @@ def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
     assert "device.allowed: unknown key; did you mean 'allow'?" in text
 
 
+@pytest.mark.parametrize("key", ["deployment", "device", "accessControl"])
+@pytest.mark.parametrize("depth", [32, 900])
+def test_what_is_nested_without_end_is_a_mistake_as_any_other(tmp_path: Path, key: str, depth: int) -> None:
+    deep: Any = [1]
+    for _ in range(depth):
+        deep = {"key": deep}
+    assert "nested too deeply" in wrong(tmp_path, {key: deep})
+    assert "nested too deeply" in wrong(tmp_path, {key: {"key": [deep]}})
+
+
 def test_thing_and_root_are_the_nucleus_to_say(tmp_path: Path) -> None:
     assert "the nucleus' thing is gg_core" in wrong(tmp_path, {"device": {"thing": "another"}})
     assert "a component's root is its work folder" in wrong(tmp_path, {"device": {"root": "/var/lib/mli"}})
