@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.fixtures.brokers import Mosquitto
 from tests.fixtures.clean_root import System
 from tests.fixtures.component_life import Life, live
@@ -22,6 +23,7 @@ HERE = System("this machine", python=None if str(BASE) == "/usr" else BASE)
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
+@pytest.mark.timeout(400)
 def test_the_recipe_installs_and_runs_mli_without_a_network(
     make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
 ) -> None:
