@@ -113,6 +113,18 @@ def test_links_in_the_folder_are_not_followed(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("part", ["certs", "ggc"])
+def test_a_folder_that_is_a_link_is_not_followed_either(tmp_path: Path, part: str) -> None:
+    root = device_folder(tmp_path)
+    (root / part).rename(tmp_path / "elsewhere")
+    (root / part).symlink_to(tmp_path / "elsewhere")
+    setup = read_setup(root, {})
+    made = plan(setup, Choices(model_uri=MODEL))
+    write(setup, made, tmp_path / "out")
+    assert not (tmp_path / "out" / "backup" / part).exists()
+    assert f"{part}: a link, or no regular file" in {item.was for item in about(made, "not in the backup")}
+
+
 def test_device_yaml_is_taken_alone_and_beside_config_json(tmp_path: Path) -> None:
     group = group_json()
     group["GroupDefinitions"]["Logging"]["Content"][0]["Level"] = "DEBUG"

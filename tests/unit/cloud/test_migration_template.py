@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,7 @@ def test_what_cloudformation_gives_of_a_stack_becomes_a_template_that_keeps_ever
         setup = read_setup(source, {})
         write(setup, plan(setup, Choices(model_uri=MODEL)), out, overwrite=True)
         kept = json.loads((out / "retain.json").read_text())
+        assert stat.S_IMODE((out / "retain.json").stat().st_mode) == 0o600, "a function's variables are in it"
         assert kept["Parameters"] == body["Parameters"]
         assert kept["Resources"].pop("MliRetains") == {"Type": "AWS::CloudFormation::WaitConditionHandle"}
         for name, item in kept["Resources"].items():

@@ -170,6 +170,10 @@ def files_below(root: Path, part: Path, skipped: list[str]) -> Iterator[Entry]:
     Raises:
         UsageError: a folder may not be read, or there is no end of it.
     """
+    links = [str(name) for name in (part, *part.parents[:-1]) if (root / name).is_symlink()]
+    if links:
+        skipped.append(f"{links[-1]}: a link, or no regular file")
+        return
     count = 0
     pending = [(part, 0)]
     while pending:

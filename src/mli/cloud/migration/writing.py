@@ -163,7 +163,8 @@ def _write_all(setup: Setup, out: Path, files: dict[str, bytes], sums: bytes) ->
     _replace(backup / SUMS, 0o600, lambda: sums)
     for name in _OURS:
         if name in files:
-            _replace(out / name, 0o644, lambda data=files[name]: data)  # type: ignore[misc]
+            mode = 0o600 if name == RETAIN else 0o644  # the template's texts, a function's secrets among them
+            _replace(out / name, mode, lambda data=files[name]: data)  # type: ignore[misc]
         else:
             (out / name).unlink(missing_ok=True)
 
