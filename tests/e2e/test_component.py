@@ -58,7 +58,7 @@ def test_what_is_predicted_reaches_the_broker_and_nothing_is_lost_at_the_end(
     assert status["handed_on"]["to"] == "the nucleus"
     (pipeline,) = status["pipelines"]
     assert pipeline["memory"]["allowed_bytes"] == 500 * 1024**2
-    assert pipeline["memory"]["control"] in ("cgroup v1", "cgroup v2", "watchdog"), "whatever the engine does about it"
+    assert pipeline["memory"]["control"] in ("cgroup v1", "cgroup v2", "watchdog"), "whatever the engine does"
     told = run_mli("core", "status", "--root", device.root, state=device.folder).stdout
     assert "messages to the nucleus, which says nothing of their delivery" in told
     assert device.component.stop() == 0

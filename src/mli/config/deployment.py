@@ -53,7 +53,8 @@ def parse_deployment(
     Args:
         text: YAML or JSON, long or short form.
         origin: of what came over the network relative paths are of the device's root, and the device's ``allow``
-            bounds which files and hosts it may name; a message (``remote``) has a revision. A local file may name any.
+            bounds which files and hosts it may name; a message (``remote``) has a revision. A local file may name
+            any.
         folder: relative paths of a local file are of it.
         name: of the file or topic, for errors.
         check_files: False where archives and images need not be there (any more), as at boot.
