@@ -23,7 +23,7 @@ from mli.cloud.thing_certificates import certificates_of, things_of
 from mli.cloud.troubles import asking, code_of
 from mli.errors import RefusedError
 
-_POLICY = "AWS::IoT::Policy"
+_POLICY, _THING_ATTACHMENT = "AWS::IoT::Policy", "AWS::IoT::ThingPrincipalAttachment"
 _ADOPTED = "_Core"
 
 
@@ -130,8 +130,43 @@ def name_in_stack(aws: Aws, device: Device, certificate_id: str, watcher: Watche
         parameters={**stack.parameters, "CertIdParam": certificate_id},
         tags=stack.tags,
     )
-    bring(aws, request, stack, watcher)
+    try:
+        bring(aws, request, stack, watcher)
+    except RefusedError as error:
+        if not _attached_before(error):
+            raise
+        _make_anew(aws, device, certificate_id, request, watcher)
     return True
+
+
+def _attached_before(error: RefusedError) -> bool:
+    """CloudFormation did not take an attachment for its own because it is there already."""
+    return "PrincipalAttachment" in (error.where or "") and "already exists" in (error.got or "").lower()
+
+
+def _make_anew(aws: Aws, device: Device, certificate_id: str, request: Request, watcher: Watcher) -> None:
+    """Take off what the stack would attach, and let the stack do it. Where that fails, it is put back.
+
+    AWS does not say whether its attachments may be there before. Meanwhile a device with the new certificate is turned
+    away; what it has to say waits in its queue.
+    """
+    assert device.stack is not None
+    stack = look_at_stack(aws, device.stack.stack_id)
+    client, arn = aws.client("iot"), aws.arn("iot", f"cert/{certificate_id}")
+    own = resources_of(aws, device.stack)
+    watcher.say("CloudFormation takes no attachment that is there: those of the new certificate are made anew by it")
+    try:
+        with asking("to take off what the stack will attach"):
+            for name in (item.physical_id for item in own if item.type == _POLICY and item.physical_id):
+                client.detach_policy(policyName=name, target=arn)
+            if any(item.type == _THING_ATTACHMENT for item in own):
+                client.detach_thing_principal(thingName=device.thing, principal=arn)
+        bring(aws, request, stack, watcher)
+    except BaseException:
+        certificate = look_at_certificate(aws, certificate_id)
+        if certificate is not None:
+            attach(aws, device, certificate)
+        raise
 
 
 def old_certificates(device: Device, new: str, remembered: tuple[str, ...]) -> tuple[str, ...]:
