@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.fixtures.bad_models import Model, slow_by
+from tests.fixtures.bad_models import Model, slow, slow_by
 from tests.fixtures.color_model import color_archive, color_model, numbered_images
 from tests.fixtures.core_process import CoreProcess, Seen, WitnessedBroker, check_unbroken, models_of, sha256_of
 from tests.fixtures.stories import Lived, Story, lived_at_once, name_of
@@ -100,7 +100,8 @@ def a_new_worker_that_is_killed_before_it_is_warm_leaves_the_old_one(device: Dev
     source = {"uri": str(device.folder / "images"), "interval": "50ms"}
     core.deploy_well(device.deployment("old.zip", source))
     old = core.worker()
-    revision = core.send(device.deployment("new.zip", source))
+    device.archives["slow.zip"] = color_archive(core.folder, "slow.zip", labels=NEW, model=slow)  # to warm up, too
+    revision = core.send(device.deployment("slow.zip", source))
     core.wait_for_state(revision, "activating")
     core.wait(lambda: len(core.workers()) == 2, "the worker that stands by")
     (new,) = (worker for worker in core.workers() if worker != old)
