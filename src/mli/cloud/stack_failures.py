@@ -31,6 +31,11 @@ _KNOWN = (
         "those stacks import it: remove them first (mli stack destroy CORE_NAME)",
     ),
     (
+        re.compile(r"attached to one or more principals", re.IGNORECASE),
+        "AWS IoT can need five minutes to see that it was detached; if it is still so then, another certificate has it "
+        f"(mli device cert CORE_NAME --revoke ID takes it off). Wait, {_AGAIN}",
+    ),
+    (
         re.compile(r"limit ?exceeded|quota|maximum number", re.IGNORECASE),
         f"a quota of this account is used up: free something or have it raised (Service Quotas), {_AGAIN}",
     ),

@@ -59,6 +59,8 @@ def test_a_missing_right_in_a_stacks_log_is_told_as_one() -> None:
         ("Export mli-shared:LogGroup cannot be deleted as it is in use by mli-a, mli-b", "mli stack destroy"),
         ("Cannot exceed quota for RolesPerAccount: 1000", "quota"),
         ("The bucket you tried to delete is not empty", "empty it"),
+        ("The policy cannot be deleted as the policy is attached to one or more principals (name=P)", "five minutes"),
+        ("Cannot delete. Thing belt is still attached to one or more principals", "five minutes"),
         ("The security token included in the request is expired", "log in again"),
         ("Unrecognized resource types: [AWS::GreengrassV2::Deployment]", "--runtime core"),
     ],
