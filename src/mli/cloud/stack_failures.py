@@ -32,8 +32,8 @@ _KNOWN = (
     ),
     (
         re.compile(r"attached to one or more principals", re.IGNORECASE),
-        "AWS IoT can need five minutes to see that it was detached; if it is still so then, another certificate has it "
-        f"(mli device cert CORE_NAME --revoke ID takes it off). Wait, {_AGAIN}",
+        "AWS IoT can need five minutes to see that it was detached; if it is still so then, another certificate has "
+        f"it (mli device cert CORE_NAME --revoke ID takes it off). Wait, {_AGAIN}",
     ),
     (
         re.compile(r"limit ?exceeded|quota|maximum number", re.IGNORECASE),
