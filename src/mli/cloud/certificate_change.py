@@ -147,8 +147,8 @@ def _attached_before(error: RefusedError) -> bool:
 def _make_anew(aws: Aws, device: Device, certificate_id: str, request: Request, watcher: Watcher) -> None:
     """Take off what the stack would attach, and let the stack do it. Where that fails, it is put back.
 
-    AWS does not say whether its attachments may be there before. Meanwhile a device with the new certificate is turned
-    away; what it has to say waits in its queue.
+    AWS does not say whether an attachment may be there before. Meanwhile a device with the new certificate is turned
+    away, and what it has to say waits in its queue.
     """
     assert device.stack is not None
     stack = look_at_stack(aws, device.stack.stack_id)
