@@ -42,6 +42,8 @@ _BUSY = frozenset(
         "InternalError",
     }
 )
+_SERVER_ERROR = 500
+_LONGEST_MESSAGE = 2000
 _MISSING = re.compile(
     r"(?P<who>arn:\S+) is not authorized to perform: (?P<action>[a-z0-9-]+:\w+)(?: on resource: (?P<resource>\S+))?"
 )
@@ -84,7 +86,8 @@ def code_of(error: Exception) -> str:
 def message_of(error: Exception) -> str:
     """What AWS said, in one line."""
     said = getattr(error, "response", {}).get("Error", {}).get("Message") or str(error)
-    return " ".join(str(said).split())
+    text = " ".join(str(said).split())
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"  # a whole page of a proxy's
 
 
 def trouble(error: Exception, what: str, who: str = "") -> MliError:
@@ -160,7 +163,8 @@ def _answered(error: aws_errors.ClientError, what: str, who: str) -> MliError:
         )
     if code in _DENIED or "not authorized to perform" in said:
         return _denied(code, said, where, error.operation_name, who)
-    kind = RetryError if code in _BUSY else RefusedError
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    kind = RetryError if code in _BUSY or status >= _SERVER_ERROR else RefusedError
     return kind(
         f"AWS was asked {what}, and refused." if kind is RefusedError else "AWS is busy.",
         where=error.operation_name,

@@ -52,6 +52,19 @@ def test_each_failure_says_what_the_caller_can_do(error: Exception, kind: type[M
     assert says in told.what
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_server_s_own_trouble_is_tried_again_and_its_page_is_cut(status: int) -> None:
+    """What stands before a service answers with a page, of which botocore makes a message and a number for a code."""
+    page = {"Code": str(status), "Message": "<p>oops\n" * 100_000}
+    answer = {"Error": page, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = aws_errors.ClientError(answer, "CreateCertificateFromCsr")
+    told = trouble(error, "to sign")
+    assert type(told) is RetryError
+    assert told.remedy is not None
+    assert f"{status}: <p>oops" in str(told)
+    assert len(str(told)) < 3000
+
+
 def test_our_own_errors_pass_through() -> None:
     with pytest.raises(UsageError, match="mine"), asking("anything"):
         raise UsageError("mine")
