@@ -6,6 +6,7 @@ is written before a certificate is asked for, so that one that was made and did 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -76,7 +77,7 @@ class CertificateFolder:
         """Make the folder where it is not there, and keep it to this process.
 
         Raises:
-            UsageError: it cannot be one.
+            UsageError: it cannot be one, or something in it is no file.
             StopError: another process works in it.
         """
         try:
@@ -93,6 +94,7 @@ class CertificateFolder:
             where = str(self.path)
             raise StopError("Another mli works in this folder.", where=where, remedy="wait for it") from error
         try:
+            self._must_hold_files()
             self._remove_halves()
             yield self
         finally:
@@ -102,7 +104,16 @@ class CertificateFolder:
         """What a killed process was writing; it may hold a key that nobody uses."""
         for path in self.path.iterdir():
             if _HALF.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # on a disk that is read-only it stays
+                    path.unlink()
+
+    def _must_hold_files(self) -> None:
+        """Who reads a pipe waits for ever."""
+        for path in (self.key, self.certificate, self.authorities, self.request, self.file_of_record):
+            if os.path.lexists(path) and not path.is_file():
+                raise UsageError(
+                    "this is no file", where=str(path), remedy="take it away, or take another folder: -o DIR"
+                )
 
     def record(self) -> Record | None:
         """Whose files these are; None where nobody wrote it down.
@@ -128,13 +139,16 @@ class CertificateFolder:
         self.write(self.file_of_record, (json.dumps(asdict(record), indent=2) + "\n").encode())
 
     def ensure_key(self, kind: KeyKind) -> PrivateKey:
-        """The key that is there, or a new one, which is on the disk before it is used for anything.
+        """The key that is there, or a new one, which is on the disk before it is used; for its owner alone.
 
         Raises:
             UsageError: what is there is no key that TLS can use.
             RetryError: the disk does not take it.
         """
         if os.path.lexists(self.key):
+            if not self.key.is_symlink() and self.key.stat().st_mode & 0o077:
+                with contextlib.suppress(OSError):  # somebody else's
+                    self.key.chmod(0o600)
             return read_private_key(self.key)
         key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
         if kind == "rsa":
@@ -186,7 +200,8 @@ class CertificateFolder:
                 remedy="check the disk and its free space; then the same command again goes on from here",
             ) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # nothing is there, and the folder is read-only
+                temporary.unlink()
 
 
 def take_place(new: CertificateFolder, of: CertificateFolder) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,8 +41,34 @@ def test_a_key_is_made_once(folder: CertificateFolder) -> None:
     first = folder.ensure_key("ec")
     assert stat.S_IMODE(folder.key.stat().st_mode) == 0o600
     assert b"BEGIN EC PRIVATE KEY" in folder.key.read_bytes()
+    folder.key.chmod(0o644)
     again = folder.ensure_key("rsa")
     assert again.public_key() == first.public_key()
+    assert stat.S_IMODE(folder.key.stat().st_mode) == 0o600, "of whomever made it"
+
+
+@pytest.mark.parametrize(
+    "name", ["thing.private.key", "thing.cert.pem", "root.ca.pem", "thing.csr", "certificate.json"]
+)
+def test_what_is_no_file_is_told_and_not_waited_for(folder: CertificateFolder, name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (folder.path / name).symlink_to(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no file"), folder.locked():
+        pass
+    (folder.path / name).unlink()
+    with folder.locked():
+        pass
+
+
+def test_a_folder_on_a_disk_that_is_read_only_is_told(tmp_path: Path) -> None:
+    script = 'mount -t tmpfs -o ro tmpfs "$3" && exec "$1" -c "$2" "$3"'
+    program = "import sys; from pathlib import Path; from mli.core.certificate_folder import CertificateFolder\n"
+    program += "from mli.errors import RetryError; folder = CertificateFolder(Path(sys.argv[1]))\n"
+    program += "try:\n  folder.ensure_key('ec')\nexcept RetryError as error:\n  print(error)"
+    box = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh"]
+    done = subprocess.run([*box, sys.executable, program, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Read-only file system" in done.stdout
 
 
 def test_a_key_of_somebody_elses_kind_is_told(folder: CertificateFolder) -> None:
