@@ -29,7 +29,8 @@ def file(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "--broker URL"),
+        ([], "no thing is named"),
+        (["--thing", "a"], "--broker URL"),
         (["--broker", "localhost"], "no thing is named"),
         (["--cancel", *TO_A], "takes no file"),
         (["--root", ".", "--thing", "a"], "--thing"),
