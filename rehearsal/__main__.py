@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,12 +28,21 @@ from rehearsal.world import NoWorld, enter, lead_names_here
 _LINES_SHOWN = 14
 _LOG_LINES = 30
 _WHEELS = default_cache()
+_WHAT_DIFFERS = """A shell in a world of its own: *.amazonaws.com leads to stand-ins, no real account can be reached.
+The page to type is docs/aws.md. Here is {desk}, with inception-bn.zip and images;
+leave out sudo; take a folder of yours for /var/lib/mli; `mli core start --root FOLDER &` for `mli device install`;
+add `--ca $AWS_CA_BUNDLE` to `mli device cert`. `exit` ends it, and nothing of it stays.
+"""
+# What was put into the background must not outlive the world.
+_SHELL = """PS1='no account \\W \\$ '
+trap 'kill $(jobs -p) 2>/dev/null && wait' EXIT
+"""
 
 
 def main() -> None:
     """All ways, or those that are named."""
     options = _options()
-    if "greengrass" in (options.ways or WAYS):
+    if options.shell or "greengrass" in (options.ways or WAYS):
         _bring_wheels()
     try:
         enter("rehearsal", sys.argv[1:])
@@ -50,6 +60,8 @@ def main() -> None:
         folder = Path(work)
         folder.chmod(0o755)  # mosquitto gives up root before it reads its files
         lead_names_here(folder)
+        if options.shell:
+            sys.exit(_type_yourself(folder))
         walked: list[Walked] = []
         try:
             for name in options.ways or WAYS:
@@ -73,9 +85,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
     parser.add_argument("ways", nargs="*", help=f"some of {', '.join(WAYS)} [default: all]")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each command, and one for each way")
+    parser.add_argument("--shell", action="store_true", help="walk nothing; a shell in there, to type it yourself")
     parser.add_argument("--first", type=int, metavar="N", help="stop after so many commands of each way")
     parser.add_argument("--write", action="store_true", help="put what came of it into docs/rehearsal.md")
     options = parser.parse_args()
+    if options.shell and (options.ways or options.json or options.first or options.write):
+        parser.error("--shell walks no way, so nothing else can be said with it")
     if unknown := set(options.ways) - set(WAYS):
         parser.error(f"no such way: {', '.join(sorted(unknown))}")
     return options
@@ -89,13 +104,7 @@ def _walk(name: str, way: Way, folder: Path, as_json: bool, most: int | None) ->
     (folder / "aws").mkdir()
     problem = ""
     with open_little_aws(folder / "aws") as aws:
-        desk = folder / "desk"
-        desk.mkdir()
-        extra = {"synset.txt": synset(10)}
-        golden_archive("inception-rounds-up-0.8", desk / "inception-bn.zip", prefix="Inception-BN", extra=extra)
-        numbered_images(desk / "images", 3)
-        (desk / ".cache").mkdir()
-        (desk / ".cache" / "mli").symlink_to(_WHEELS.parent)  # the world has no network to fetch them from
+        desk = _desk(folder)
         view.way(way.section)
         with Walker(desk, aws, view.line, most) as walker:
             try:
@@ -111,6 +120,33 @@ def _walk(name: str, way: Way, folder: Path, as_json: bool, most: int | None) ->
         walked = Walked(name, len(walker.outcomes), seconds, problem, dict(sorted(aws.asked.items())), aws.iot.denied)
         view.end(walked)
     return walked
+
+
+def _desk(folder: Path) -> Path:
+    """A workstation's folder, with a model and images."""
+    desk = folder / "desk"
+    desk.mkdir()
+    extra = {"synset.txt": synset(10)}
+    golden_archive("inception-rounds-up-0.8", desk / "inception-bn.zip", prefix="Inception-BN", extra=extra)
+    numbered_images(desk / "images", 3)
+    (desk / ".cache").mkdir()
+    (desk / ".cache" / "mli").symlink_to(_WHEELS.parent)  # the world has no network to fetch them from
+    return desk
+
+
+def _type_yourself(folder: Path) -> int:
+    """A shell in an account that lasts as long as it does; its exit code."""
+    (folder / "aws").mkdir()
+    with open_little_aws(folder / "aws") as aws:
+        desk = _desk(folder)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        environment = {**aws.environment(), "PATH": path, "HOME": str(desk)}
+        (folder / "shell").write_text(_SHELL)
+        print(_WHAT_DIFFERS.format(desk=desk), flush=True)
+        shell = subprocess.Popen(["bash", "--noprofile", "--rcfile", folder / "shell"], cwd=desk, env=environment)
+        while True:
+            with suppress(KeyboardInterrupt):  # meant for what runs in the shell
+                return shell.wait()
 
 
 class _View:
@@ -138,8 +174,11 @@ class _View:
         if told.ran != told.command:
             print(f"  (here: {told.ran})")
         lines = told.output.splitlines()
-        cut = [f"… {len(lines) - _LINES_SHOWN} more lines"] if len(lines) > _LINES_SHOWN else []
-        for text in [*lines[:_LINES_SHOWN], *cut]:
+        if len(lines) > _LINES_SHOWN:
+            more = f"… {len(lines) - _LINES_SHOWN} more lines"
+            # What went wrong stands at the end.
+            lines = [more, *lines[-_LINES_SHOWN:]] if told.failed else [*lines[:_LINES_SHOWN], more]
+        for text in lines:
             print(f"    {text}")
         print(f"  {told.failed or 'ok'}, {told.seconds:.1f} s", flush=True)
 

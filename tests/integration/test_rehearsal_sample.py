@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from rehearsal.page import PAGE
 from tests.fixtures.brokers import ROOT
 from tests.fixtures.documented import lines_of
 
 COMMANDS = 3
+
+TYPED = """aws sts get-caller-identity --query Arn
+sleep 1000 & echo started=$!
+ls
+exit 7
+"""
+
+
+def test_a_person_gets_a_shell_in_there_and_what_it_started_ends_with_it() -> None:
+    # util-linux' script gives it a terminal, as a person has one.
+    command = ["script", "--quiet", "--return", "--command", f"{sys.executable} -m rehearsal --shell", os.devnull]
+    done = subprocess.run(command, cwd=ROOT, input=TYPED, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 7, done.stdout + done.stderr
+    assert "arn:aws:sts::" in done.stdout
+    assert "inception-bn.zip" in done.stdout
+    started = re.search(r"started=(\d+)", done.stdout)
+    assert started is not None, done.stdout
+    assert not Path("/proc", started[1]).exists()
 
 
 def test_the_first_lines_of_the_page_work_at_aws_names() -> None:
