@@ -23,6 +23,8 @@ DEFAULT_TOPIC = f"{PREDICTIONS}/#"
 DEFAULT_BROKER = "mqtt://localhost:1883"
 _AWS_THINGS = 25
 """Two subscriptions a thing, and AWS IoT Core ends a connection that has more than 50."""
+_SILENT_S = 15.0
+"""After that a person wonders, and a name may have been mistyped."""
 _BAR_CELLS = 10
 _SHOWN_PREDICTIONS = 5
 
@@ -85,7 +87,8 @@ def watch(
         with subscription:
             at = f"{reach.settings.host}:{reach.settings.port}"
             view.note(f"watching {', '.join(topics)} at {at} ({subscription.protocol}); Ctrl-C ends")
-            for seen in _shown(subscription, view, check, count, timeout):  # noqa: B007 the last number is wanted
+            hint = _silence(thing, aws)
+            for seen in _shown(subscription, view, check, count, timeout, hint):  # noqa: B007 the last number is wanted
                 pass
     except KeyboardInterrupt:
         interrupted = True
@@ -96,6 +99,8 @@ def watch(
     sound = _report(view, check, subscription.reconnects) if check is not None else True
     if interrupted:
         raise typer.Exit(130)
+    if count is None and seen == 0 and timeout is not None:
+        view.note(f"nothing came in {timeout:g} s")
     if count is not None and seen < count:
         view.note(f"only {seen} of {count} messages came in time")
         raise typer.Exit(1)
@@ -129,11 +134,25 @@ def _topics(topic: str | None, things: tuple[str, ...], on_aws: bool) -> list[st
     return [filter_ for name in names for filter_ in (f"{PREDICTIONS}/{name}", f"{PREDICTIONS}/{name}/#")]
 
 
+def _silence(things: list[str] | None, on_aws: bool) -> str:
+    """What to look at when nothing comes."""
+    if not things:
+        return "nothing came yet; mli core status on a device says what it does"
+    everything = "mli watch --aws" if on_aws else "mli watch without --thing"
+    return f"nothing came yet; is it called {' or '.join(things)}? {everything} shows all things"
+
+
 def _shown(
-    subscription: Subscription, view: _View, check: GapCheck | None, count: int | None, timeout_s: float | None
+    subscription: Subscription,
+    view: _View,
+    check: GapCheck | None,
+    count: int | None,
+    timeout_s: float | None,
+    hint: str,
 ) -> Any:
     """Show messages until enough came or the time is up; yields how many there were."""
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    began = time.monotonic()
+    deadline = None if timeout_s is None else began + timeout_s
     seen = 0
     while count is None or seen < count:
         left_s = 1.0 if deadline is None else deadline - time.monotonic()
@@ -141,6 +160,9 @@ def _shown(
         if received is None:
             if left_s <= 0:
                 return
+            if seen == 0 and hint and time.monotonic() - began > _SILENT_S:
+                view.note(hint)
+                hint = ""
             continue
         seen += 1
         # Counted before it is shown: Ctrl-C in between must not make the account fall short of what was seen.
