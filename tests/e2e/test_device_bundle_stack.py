@@ -152,6 +152,8 @@ def test_a_certificate_that_the_thing_does_not_have_is_told(tmp_path: Path, moto
         (["--stack", "line-2", "--certs", "certs/line-1"], 2, "of another core"),
         (["--stack", "line-9"], 1, "mli stack deploy line-9"),
         (["--stack", "line-1", "--certs", "absent"], 2, "mli device cert CORE_NAME"),
+        (["--stack", "line-1", "--certs", "certs"], 2, "--certs certs/line-1"),
+        (["--stack", "line-1", "--certs", "."], 2, "holds no files of a device"),
         (["--stack", "line-1"], 2, "needs --cert, --ca, --key"),
         (["--certs", "certs/line-1"], 2, "needs --thing, --endpoint"),
         ([], 2, "needs --thing, --endpoint, --cert, --ca, --key"),

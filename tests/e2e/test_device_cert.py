@@ -69,7 +69,7 @@ def test_the_key_is_made_here_and_the_certificate_is_active(tmp_path: Path, moto
     certificate_id = certificate.fingerprint(hashes.SHA256()).hex()
     assert known(moto) == {certificate_id: "ACTIVE"}
     assert f"arn:aws:iot:{REGION}:{ACCOUNT}:cert/{certificate_id}" in done.stdout
-    assert f"mli stack deploy line-1 --certificate {certificate_id}" in done.stdout
+    assert f"mli stack deploy line-1 --certificate {certificate_id} --model s3://BUCKET/KEY\n" in done.stdout
     names = [
         item.subject.rfc4514_string()
         for item in x509.load_pem_x509_certificates((folder / "root.ca.pem").read_bytes())

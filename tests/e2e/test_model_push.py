@@ -149,6 +149,7 @@ def test_a_dry_run_uploads_nothing(tmp_path: Path, store: Any, bucket: str) -> N
         (lambda path: path.write_bytes(b"hello"), "kind"),
         (lambda path: color_archive(path.parent, labels=("red", "green")), "labels"),
         (lambda path: path.unlink(), "no such file"),
+        (lambda path: (path.unlink(), path.mkdir()), "a folder"),
     ],
 )
 def test_a_bad_archive_is_refused_before_anything_is_sent(

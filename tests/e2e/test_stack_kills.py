@@ -82,6 +82,8 @@ def test_without_credentials_or_with_a_wrong_region_nothing_is_asked(
 ) -> None:
     wrong = run_mli(*arguments(stack_rig), "--region", "eu-nowhere-1", state=tmp_path)
     assert (wrong.returncode, "no such region" in wrong.stderr) == (2, True)
+    misspelled = run_mli(*arguments(stack_rig), "--region", "eu-centrel-1", state=tmp_path)
+    assert "did you mean 'eu-central-1'?" in misspelled.stderr
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     ran = run_mli(*arguments(stack_rig), state=tmp_path)

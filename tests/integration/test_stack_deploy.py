@@ -20,6 +20,7 @@ def test_a_device_is_deployed_and_a_second_run_changes_nothing(stack_rig: Rig) -
     assert stack_rig.things() == ["line-1"]
     assert len(stack_rig.policies()) == 1
     assert "nobody says the sha256" in ran.err
+    assert "mli stack outputs line-1 --output CommandToDeployGroup | sh " in ran.out
 
     again = stack_rig.deploy("line-1")
     assert again.out.splitlines()[:2] == ["mli-shared: nothing to change", "mli-line-1: nothing to change"]
@@ -123,6 +124,8 @@ def test_a_model_in_the_shared_bucket_needs_no_bucket_of_ones_own(stack_rig: Rig
         ("", ["--model", "s3://no-such-bucket/m.zip"], "There is no bucket no-such-bucket."),
         ("text", ["--model", "s3://my-models/text.zip"], "The model is no archive."),
         ("empty", ["--model", "s3://my-models/empty.zip"], "an empty object"),
+        ("", ["--model", "s3://BUCKET/models/SHA256/m.zip"], "lower case letters"),
+        ("", ["--thing-group", "lines"], "only a deployment of Greengrass goes to a group"),
         ("", ["--sha256", "abc"], "--sha256 is no sha256"),
         ("thing", [], "A thing line-1 exists that this stack did not make."),
         ("alias", [], "A role alias mli-device exists that no stack of ours made."),

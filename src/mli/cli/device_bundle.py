@@ -143,6 +143,15 @@ def _with_folder(said: Said, folder: Path | None) -> Said:
             where=str(folder),
             remedy="mli device cert CORE_NAME makes one: certs/CORE_NAME",
         )
+    if not any((folder / name).exists() for name in (KEY_FILE, CERTIFICATE_FILE, CA_FILE)):
+        below = sorted(path.parent.name for path in folder.glob(f"*/{CERTIFICATE_FILE}"))
+        raise UsageError(
+            "the folder holds no files of a device",
+            where=str(folder),
+            expected=f"{CERTIFICATE_FILE}, {KEY_FILE} and {CA_FILE}, as mli device cert makes them",
+            got=f"folders of devices: {', '.join(below)}" if below else "none of these",
+            remedy=f"--certs {folder / below[0]}" if len(below) == 1 else "--certs certs/CORE_NAME",
+        )
     key = folder / KEY_FILE
     return replace(
         said,

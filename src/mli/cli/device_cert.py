@@ -173,7 +173,7 @@ def print_certificate(folder: CertificateFolder, core: str, obtained: Obtained, 
         print(f"  key      {folder.key}; {key_text(read_private_key(folder.key))}; it was sent to nobody")
     print(f"  files    {folder.certificate.name}, {folder.authorities.name} in {folder.path}; only you can read them")
     print("Next:")
-    print(f"  mli stack deploy {core} --certificate {certificate.certificate_id}")
+    print(f"  mli stack deploy {core} --certificate {certificate.certificate_id} --model s3://BUCKET/KEY")
 
 
 def certificate_json(folder: CertificateFolder, obtained: Obtained, *, keyless: bool) -> dict[str, Any]:

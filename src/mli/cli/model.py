@@ -181,7 +181,8 @@ def prove(archive: Path, folder: Path, sha256: str | None = None) -> Proven:
 
 def _must_exist(archive: Path) -> None:
     if not archive.is_file():
-        raise UsageError("there is no such file", where=str(archive), expected="a model archive (.zip or .tar.gz)")
+        what = "this is a folder, no archive" if archive.is_dir() else "there is no such file"
+        raise UsageError(what, where=str(archive), expected="a model archive (.zip or .tar.gz)")
 
 
 def _opened(archive: Path) -> tuple[VerifyReport, ModelSpec, MliError | None]:

@@ -141,9 +141,12 @@ def _show_next(wanted: Wanted, deployed: Deployed) -> None:
     print(f"  model        {deployed.looked.model.uri}")
     print(f"  predictions  {outputs.get('PredictionTopic', '')}")
     print("Next:")
-    print(f"  mli device bundle --stack {wanted.core_name} --certs DIR  # greengrass-setup.zip for the device")
+    # Who named the file has the folder; an id or an ARN says nothing of where that is.
+    file = Path(wanted.certificate or "")
+    certs = file.parent if file.is_file() else "DIR"
+    print(f"  mli device bundle --stack {wanted.core_name} --certs {certs}  # greengrass-setup.zip for the device")
     if deployed.runtime == "core":
-        print(f"  mli stack outputs {wanted.core_name} --output CommandToDeployGroup  # sends the deployment")
+        print(f"  mli stack outputs {wanted.core_name} --output CommandToDeployGroup | sh  # sends the deployment")
     print(f"  mli stack status {wanted.core_name}")
 
 

@@ -106,11 +106,11 @@ def _status_lines(found: DeviceStatus) -> list[str]:
     lines = [_stack_line(one) for one in (found.shared, found.component, found.device)]
     lines.append(f"certificate  {found.certificate or 'none is named'}")
     if found.said is None:
-        lines.append(f"device       {found.thing} said nothing yet on mli/status/{found.thing}")
+        lines.append(f"last word    {found.thing} said nothing yet on mli/status/{found.thing}")
     else:
         at = f"{found.said.told_at:%Y-%m-%d %H:%M:%S} UTC"
         version = one_line(str(found.said.document.get("version") or ""))
-        lines.append(f"device       {found.thing} {one_line(found.said.state)}, {at}  {version}".rstrip())
+        lines.append(f"last word    {found.thing} {one_line(found.said.state)}, {at}  {version}".rstrip())
     return lines
 
 

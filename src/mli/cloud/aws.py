@@ -10,6 +10,7 @@ from botocore.config import Config
 
 from mli.cloud.troubles import asking
 from mli.errors import UsageError
+from mli.nearest import nearest
 
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _ATTEMPTS = 10, 60, 5
 
@@ -68,7 +69,12 @@ def open_aws(profile: str | None = None, region: str | None = None) -> Aws:
             )
         if chosen not in session.get_available_regions("iot", session.get_partition_for_region(chosen)):
             known = session.get_available_regions("iot")
-            raise UsageError("AWS IoT Core knows no such region", expected=f"such as {known[0]}", got=repr(chosen))
+            raise UsageError(
+                "AWS IoT Core knows no such region",
+                expected="such as eu-west-1",
+                got=repr(chosen) + nearest(chosen, known),
+                remedy="--region REGION",
+            )
         caller = session.client("sts", region_name=chosen).get_caller_identity()
     partition = session.get_partition_for_region(chosen)
     domain = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"

@@ -52,7 +52,12 @@ def find_model(aws: Aws, uri: str, sha256: str | None = None) -> Model:
     """
     parts = _URI.fullmatch(uri)
     if parts is None:
-        raise UsageError("this names no object in S3", expected="s3://BUCKET/KEY", got=uri)
+        raise UsageError(
+            "this names no object in S3",
+            expected="s3://BUCKET/KEY with the name of a bucket: lower case letters, digits, '-' and '.'",
+            got=uri,
+            remedy="mli model push FILE uploads a model, and prints its address",
+        )
     said = sha256.lower() if sha256 else None
     if said is not None and not _SHA256.fullmatch(said):
         raise UsageError("--sha256 is no sha256", expected="64 hexadecimal digits", got=sha256)
@@ -146,7 +151,7 @@ def _must_be_archive(client: Any, bucket: str, key: str, size_bytes: int, etag: 
         where=where,
         expected="a .zip or .tar.gz with the model's files",
         got=f"{_looks_like(start)}, {size_bytes:,} bytes",
-        remedy="mli model pack FOLDER makes one; mli model push uploads it",
+        remedy="mli model pack MODEL LABELS -o FILE.zip makes one; mli model push uploads it",
     )
 
 

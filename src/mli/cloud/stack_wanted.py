@@ -170,6 +170,13 @@ def look(aws: Aws, wanted: Wanted, stacks: Stacks) -> Looked:
         RefusedError: something there is not as it must be; what, and how to go on.
         MliError: AWS did not answer, or a right is missing.
     """
+    runtime = runtime_of(wanted, stacks.device)
+    if wanted.thing_group is not None and runtime != "greengrass":
+        raise UsageError(
+            "only a deployment of Greengrass goes to a group",
+            got=f"--thing-group {wanted.thing_group} with --runtime {runtime}",
+            remedy="--runtime greengrass, or leave out --thing-group",
+        )
     chosen = certificate_id(wanted.certificate, aws) if wanted.certificate else None
     _same_core(stacks.device, wanted)
     _look_at_thing(aws, wanted, stacks.device)
@@ -177,13 +184,13 @@ def look(aws: Aws, wanted: Wanted, stacks: Stacks) -> Looked:
     model = _with_known_digest(
         find_model(aws, wanted.model_uri or _known_model(stacks.device), wanted.sha256), stacks.device
     )
-    if runtime_of(wanted, stacks.device) == "greengrass":
+    if runtime == "greengrass":
         greengrass_is_known(aws)
     if stacks.shared is None:
         shared_names_are_free(aws)
     return Looked(
         stacks,
-        runtime_of(wanted, stacks.device),
+        runtime,
         certificate,
         model,
         iot_endpoint=endpoint(aws, "iot:Data-ATS"),

@@ -249,7 +249,9 @@ def _time_problems(path: Path, certificate: x509.Certificate, now: datetime) -> 
 def _soon(path: Path, certificate: x509.Certificate, now: datetime) -> list[str]:
     end = certificate.not_valid_after_utc
     if now <= end < now + _SOON:
-        return [f"{path} expires in {(end - now).days} days, on {_time(end)}: {_name(certificate.subject)}"]
+        days = (end - now).days
+        left = f"{days} day{'' if days == 1 else 's'}"
+        return [f"{path} expires in {left}, on {_time(end)}: {_name(certificate.subject)}"]
     return []
 
 
