@@ -82,6 +82,8 @@ def test_proven_is_the_users_own_word(accelerator: Rig) -> None:
     adopt(accelerator)
     ran = accelerator.stack("deploy", "gg_mli_accel", "--detach-old", "--proven", "--yes", "--json")
     assert ran.json["detached"] == [OLD]
+    end = accelerator.stack("destroy", "gg_mli_accel", "--dry-run").out
+    assert "the thing gg_mli_accel_Core, which was there before, but its certificate then has no policy" in end
 
 
 def test_where_the_stacks_policy_is_not_on_the_certificate_nothing_comes_off(accelerator: Rig) -> None:
@@ -96,7 +98,7 @@ def test_where_the_stacks_policy_is_not_on_the_certificate_nothing_comes_off(acc
 def test_destroyed_the_adopted_thing_and_its_certificate_are_as_before(accelerator: Rig) -> None:
     adopt(accelerator)
     ran = accelerator.stack("destroy", "gg_mli_accel", "--yes")
-    assert "the thing gg_mli_accel_Core, which was there before" in ran.out
+    assert "the thing gg_mli_accel_Core, which was there before\n" in ran.out
     assert (accelerator.things(), accelerator.policies()) == (["gg_mli_accel_Core"], [OLD])
     things = accelerator.client("iot").list_principal_things(principal=accelerator.certificate_arn)["things"]
     assert things == ["gg_mli_accel_Core"]

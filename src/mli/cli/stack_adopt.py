@@ -53,7 +53,7 @@ def detach_old_policies(
         document = {"thing": old.thing, "detached": list(old.names) if did else [], "old": list(old.names)}
         print(json.dumps({**document, "kept": list(old.kept), "way_back": list(back)}, indent=2))
         return
-    print(f"{old.thing}: its certificate has {', '.join(old.kept)}")
+    print(f"{old.thing}: its certificate {'would keep' if old.names and dry_run else 'has'} {', '.join(old.kept)}")
     if old.names and not dry_run:
         print(f"  taken off: {', '.join(old.names)}")
         print("Look whether predictions still come: mli watch --aws. The way back:")

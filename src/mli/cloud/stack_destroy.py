@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from mli.cloud.aws import Aws
 from mli.cloud.names import COMPONENT_STACK, SHARED_STACK
+from mli.cloud.stack_certificate import attached_policies
 from mli.cloud.stack_change import Pause
 from mli.cloud.stack_messages import clear_message, kept_message, topics_of
 from mli.cloud.stack_owner import must_be_ours
@@ -76,15 +77,27 @@ def look_at_device_end(aws: Aws, core_name: str, name: str) -> DeviceEnd:
     goes = tuple(item for item in resources_of(aws, stack) if item.status not in _GONE)
     certificate = stack.parameters.get("CertIdParam", "")
     stays = (
-        [f"the certificate {certificate[:12]}…, active as it is; mli device cert --revoke ends it"]
+        [f"the certificate, active as it is; mli device cert {core_name} --revoke {certificate} ends it"]
         if certificate
         else []
     )
     if stack.parameters.get("ModelS3Uri"):
         stays.append(f"the model {stack.parameters['ModelS3Uri']}")
     if adopts:
-        stays.append(f"the thing {thing}, which was there before")
+        stays.append(f"the thing {thing}, which was there before{_cut_off(aws, certificate, goes)}")
     return DeviceEnd(stack, thing, goes, tuple(stays), _retained(aws, thing))
+
+
+def _cut_off(aws: Aws, certificate: str, goes: Sequence[Resource]) -> str:
+    """What becomes of an adopted thing whose old policies were taken off."""
+    ours = {item.physical_id for item in goes}
+    try:
+        attached = attached_policies(aws, aws.arn("iot", f"cert/{certificate}"))
+    except MliError:  # the certificate is gone, say: no reason to keep the stack
+        return ""
+    if any(name not in ours for name in attached):
+        return ""
+    return ", but its certificate then has no policy, so the device CANNOT CONNECT until you attach one"
 
 
 def end_device(aws: Aws, end: DeviceEnd, watcher: Watcher, pause: Pause = time.sleep) -> None:
@@ -100,7 +113,8 @@ def end_device(aws: Aws, end: DeviceEnd, watcher: Watcher, pause: Pause = time.s
         try:
             clear_message(aws, topic)
         except MliError as error:
-            watcher.say(f"the message on {topic} stays: {error.what} {error.expected or error.got or ''}".rstrip())
+            more = f"expected: {error.expected}" if error.expected else error.got
+            watcher.say(f"the message on {topic} stays: {error.what}" + (f" ({more})" if more else ""))
 
 
 def look_at_shared_end(aws: Aws) -> SharedEnd:

@@ -99,7 +99,7 @@ def test_a_message_that_may_not_be_cleared_is_told_and_the_others_go(stubbed_aws
     notes = Notes()
     end_device(stubbed_aws.account, DeviceEnd(None, "a", (), (), topics), notes)
     (note,) = notes.said
-    assert note.startswith("the message on mli/status/a stays: A right is missing: iot:RetainPublish.")
+    assert note.startswith("the message on mli/status/a stays: A right is missing: iot:RetainPublish. (expected: ")
     assert "arn:aws:iam::1:user/op may iot:RetainPublish" in note
 
 
