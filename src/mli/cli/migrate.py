@@ -89,7 +89,8 @@ def _print(setup: Setup, made: Plan, out: Path, files: list[str], dry_run: bool)
     verb = "would write" if dry_run else "written"
     print(f"{verb}    {', '.join(str(out / name) for name in files)}")
     if setup.files:
-        print(f"backup     {out / 'backup'}, {len(setup.files)} files; private keys may be among them")
+        number = f"{len(setup.files)} file{'' if len(setup.files) == 1 else 's'}"
+        print(f"backup     {out / 'backup'}, {number}; private keys may be among them")
     print("next       docs/migrate.md, and the end of report.md")
 
 

@@ -44,7 +44,11 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError("the file is not UTF-8 text", where=str(path)) from error
+        raise UsageError(
+            "the file is not UTF-8 text",
+            where=str(path),
+            expected="a template or an answer of the AWS CLI, as YAML or JSON; an archive is said with --model",
+        ) from error
 
 
 def parse(text: str, name: str) -> Any:

@@ -233,7 +233,7 @@ def _certificate(setup: Setup, core: Core | None, made: Plan) -> str | None:
             certificate if certificate and not is_open(certificate) else "not known here",
             "",
             "add CertIdParam, 64 hexadecimal digits: `aws iot list-thing-principals --thing-name "
-            f"{made.thing}`, what stands behind cert/",
+            f"{made.thing or 'THING'}`, what stands behind cert/",
         )
     )
     return None
