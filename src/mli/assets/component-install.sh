@@ -12,9 +12,11 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
     exit 2
 fi
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
-for python in ${2:-python3 python3.13 python3.12 python3.11}; do
+folder=$1
+if [ $# -eq 2 ]; then set -- "$2"; else set -- python3 python3.13 python3.12 python3.11; fi
+for python in "$@"; do
     if "$python" -I "$here/install.py" --fits 2>/dev/null; then
-        exec "$python" -I "$here/install.py" "$1"
+        exec "$python" -I "$here/install.py" "$folder"
     fi
 done
 echo "mli cannot be installed: no Python is here that it was made for" >&2

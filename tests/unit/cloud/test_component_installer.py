@@ -245,6 +245,17 @@ def test_wrong_usage(arguments: list[str], artifact: Callable[..., Path]) -> Non
     assert "usage" in done.stderr
 
 
+def test_a_python_may_lie_in_any_folder(artifact: Callable[..., Path], tmp_path: Path) -> None:
+    python = tmp_path / "a *folder*" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    source, target = artifact("one"), tmp_path / "in $(here)"
+    words = ["sh", str(source / "install.sh"), str(target), str(python)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert imports_mli(target)
+
+
 def test_without_a_python_that_fits_it_says_what_would(artifact: Callable[..., Path], tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
