@@ -23,6 +23,7 @@ _WORDS = {
     "may replace": "MAY REPLACE",
     "remove": "REMOVE",
 }
+_LONGEST_REASON = 1000
 _DANGEROUS = frozenset({"replace", "may replace", "remove"})
 _HARMLESS = ("::Deployment", "::ComponentVersion", "Attachment")
 """What is replaced by each change, and holds nothing of its own."""
@@ -49,7 +50,9 @@ class LinesWatcher:
         """What CloudFormation does, where somebody watches."""
         if not self._terminal or self._quiet:
             return
-        reason = f"  {event.reason}" if event.failed and event.reason else ""
+        from mli.delivery.one_line import one_line
+
+        reason = f"  {one_line(event.reason, _LONGEST_REASON)}" if event.failed and event.reason else ""
         typer.echo(f"  {stack_name}  {event.status:<20}  {event.logical_id}{reason}", err=True)
 
     def agree(self, stack_name: str, makes: bool, changes: Sequence[Change]) -> bool:
