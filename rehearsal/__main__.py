@@ -30,11 +30,13 @@ _LOG_LINES = 30
 _WHEELS = default_cache()
 _WHAT_DIFFERS = """A shell in a world of its own: *.amazonaws.com leads to stand-ins, no real account can be reached.
 The page to type is docs/aws.md. Here is {desk}, with inception-bn.zip and images;
-leave out sudo; take a folder of yours for /var/lib/mli; `mli core start --root FOLDER &` for `mli device install`;
+leave out sudo; take a folder of yours for /var/lib/mli, and for `mli device install` there
+`device mli core start --root FOLDER > core.log 2>&1 &`, where `device` takes your profile away from what it runs;
 add `--ca $AWS_CA_BUNDLE` to `mli device cert`. `exit` ends it, and nothing of it stays.
 """
-# What was put into the background must not outlive the world.
+# What was put into the background must not outlive the world; and a device has nobody's keys.
 _SHELL = """PS1='no account \\W \\$ '
+device() { (unset "${!AWS_@}"; exec "$@"); }
 trap 'kill $(jobs -p) 2>/dev/null && wait' EXIT
 """
 

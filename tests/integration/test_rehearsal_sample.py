@@ -18,6 +18,7 @@ COMMANDS = 3
 TYPED = """aws sts get-caller-identity --query Arn
 sleep 1000 & echo started=$!
 ls
+device sh -c 'echo keys=$AWS_CONFIG_FILE=$AWS_SHARED_CREDENTIALS_FILE='
 exit 7
 """
 
@@ -29,6 +30,7 @@ def test_a_person_gets_a_shell_in_there_and_what_it_started_ends_with_it() -> No
     assert done.returncode == 7, done.stdout + done.stderr
     assert "arn:aws:sts::" in done.stdout
     assert "inception-bn.zip" in done.stdout
+    assert "\nkeys===" in done.stdout.replace("\r", "")
     started = re.search(r"started=(\d+)", done.stdout)
     assert started is not None, done.stdout
     assert not Path("/proc", started[1]).exists()
