@@ -30,6 +30,10 @@ from mli.errors import RefusedError, RetryError, UsageError
 Progress = Callable[[int, int], None]
 
 _URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
+_NO_URI = re.compile(r"""[\x00-\x20"'\\{}\x7f-\xa0]""")
+"""What the parameter ModelS3Uri of a device's stack does not take."""
+_LONGEST_PREFIX_BYTES = 600
+"""A key has at most 1,024, of which digest and name take up to 330."""
 _MOST_PARTS = 10_000
 _PART_BYTES = 8 * 1024 * 1024
 """S3 takes parts of 5 MiB and more."""
@@ -70,8 +74,14 @@ def parse_destination(text: str) -> tuple[str, str]:
     """
     parts = _URI.fullmatch(text)
     prefix = (parts["prefix"] or "").strip("/") if parts else ""
-    if parts is None or any(ord(character) < 32 for character in prefix) or "//" in prefix:
+    if parts is None or "//" in prefix:
         raise UsageError("this names no place in S3", expected="s3://BUCKET or s3://BUCKET/PREFIX", got=text)
+    if _NO_URI.search(prefix) or len(prefix.encode()) > _LONGEST_PREFIX_BYTES:
+        raise UsageError(
+            "a device's stack could not name a model with this prefix",
+            expected=f"at most {_LONGEST_PREFIX_BYTES} bytes, without spaces, quotes, backslashes and curly brackets",
+            got=text,
+        )
     return parts["bucket"], prefix
 
 

@@ -145,6 +145,12 @@ def test_what_is_no_place_is_told(text: str) -> None:
         parse_destination(text)
 
 
+@pytest.mark.parametrize("prefix", ["a\tb", "a b", "it's", '"', "a\\b", "{iot:thingName}", "a\x9bb", "p" * 601])
+def test_what_no_stack_could_name_is_told_before_anything_is_sent(prefix: str) -> None:
+    with pytest.raises(UsageError, match="could not name"):
+        parse_destination(f"s3://bucket/{prefix}")
+
+
 def test_the_key_says_the_digest_and_the_name(archive: Archive) -> None:
     assert key_of("", archive) == f"models/{archive.sha256}/a.zip"
     odd = Archive(Path("/x/my model #1.tar.gz"), "ab", 1)
