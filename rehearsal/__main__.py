@@ -23,7 +23,7 @@ from rehearsal.page import Told
 from rehearsal.report import Walked, write
 from rehearsal.walk import Enough, Failed, Outcome, Walker
 from rehearsal.ways import WAYS, Unexpected, Way
-from rehearsal.world import NoWorld, enter, lead_names_here
+from rehearsal.world import NoWorld, end_all, enter, lead_names_here, processes_here
 
 _LINES_SHOWN = 14
 _LOG_LINES = 30
@@ -34,10 +34,9 @@ leave out sudo; take a folder of yours for /var/lib/mli, and for `mli device ins
 `device mli core start --root FOLDER > core.log 2>&1 &`, where `device` takes your profile away from what it runs;
 add `--ca $AWS_CA_BUNDLE` to `mli device cert`. `exit` ends it, and nothing of it stays.
 """
-# What was put into the background must not outlive the world; and a device has nobody's keys.
+# A device has nobody's keys.
 _SHELL = """PS1='no account \\W \\$ '
 device() { (unset "${!AWS_@}"; exec "$@"); }
-trap 'kill $(jobs -p) 2>/dev/null && wait' EXIT
 """
 
 
@@ -57,13 +56,15 @@ def main() -> None:
         del os.environ[name]  # whoever rehearses may have an account
     # A job in the background ignores Ctrl-C, and so would what is started here; and all of that must end with us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the second: the terminal was closed
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="mli-rehearsal-", ignore_cleanup_errors=True) as work:
         folder = Path(work)
         folder.chmod(0o755)  # mosquitto gives up root before it reads its files
         lead_names_here(folder)
         if options.shell:
-            sys.exit(_type_yourself(folder))
+            _type_yourself(folder)
+            return
         walked: list[Walked] = []
         try:
             for name in options.ways or WAYS:
@@ -136,8 +137,8 @@ def _desk(folder: Path) -> Path:
     return desk
 
 
-def _type_yourself(folder: Path) -> int:
-    """A shell in an account that lasts as long as it does; its exit code."""
+def _type_yourself(folder: Path) -> None:
+    """A shell in an account that lasts as long as it does."""
     (folder / "aws").mkdir()
     with open_little_aws(folder / "aws") as aws:
         desk = _desk(folder)
@@ -145,10 +146,12 @@ def _type_yourself(folder: Path) -> int:
         environment = {**aws.environment(), "PATH": path, "HOME": str(desk)}
         (folder / "shell").write_text(_SHELL)
         print(_WHAT_DIFFERS.format(desk=desk), flush=True)
+        services = set(processes_here())
         shell = subprocess.Popen(["bash", "--noprofile", "--rcfile", folder / "shell"], cwd=desk, env=environment)
-        while True:
+        while shell.poll() is None:
             with suppress(KeyboardInterrupt):  # meant for what runs in the shell
-                return shell.wait()
+                shell.wait()
+        end_all(set(processes_here()) - services)
 
 
 class _View:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _INSIDE = "MLI_REHEARSAL_INSIDE"
@@ -23,6 +25,7 @@ _ADDRESS = "127.0.0.1"
 _DOMAINS = (b"\x09amazonaws\x03com\x00", b"\x09amazonaws\x03com\x02cn\x00")
 _ANSWER, _NO_SUCH_NAME = 0x8180, 0x8183
 _TYPE_A, _CLASS_IN = 1, 1
+_PATIENCE_S = 10.0
 
 
 class NoWorld(Exception):
@@ -61,6 +64,30 @@ def lead_names_here(folder: Path) -> None:
         place = Path("/etc", name).resolve()
         if place.exists():
             subprocess.run(["mount", "--bind", folder / name, place], check=True)
+
+
+def processes_here() -> list[int]:
+    """Who is in this world; workers in containers are not, but end with their core."""
+    here = Path("/proc/self/ns/net").readlink()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if (folder / "ns" / "net").readlink() == here:
+                found.append(int(folder.name))
+    return found
+
+
+def end_all(processes: Iterable[int]) -> None:
+    """Let them end in order, and those that do not by force."""
+    left = set(processes)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+        until = time.monotonic() + _PATIENCE_S
+        while left and time.monotonic() < until:
+            time.sleep(0.05)
+            left &= set(processes_here())
 
 
 def _answer_all(server: socket.socket) -> None:
