@@ -122,3 +122,6 @@ def told_when_interrupted() -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(130) from None
+    except typer.Abort:  # Ctrl-C or the end of input at a question
+        typer.echo("\nmli: interrupted at the question; nothing was changed after it.", err=True)
+        raise typer.Exit(130) from None
