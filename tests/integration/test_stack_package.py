@@ -36,6 +36,12 @@ def test_the_files_need_no_account(tmp_path: Path, stack_rig: Rig, monkeypatch: 
     assert (tmp_path / "new/folder/device.yaml").read_text() == template_text("device")
 
 
+def test_the_script_says_what_it_needs(tmp_path: Path, stack_rig: Rig) -> None:
+    stack_rig.stack("package", "-o", str(tmp_path))
+    ran = subprocess.run(["sh", "deploy.sh"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, "CORE_NAME CERTIFICATE_ID" in ran.stderr) == (2, True)
+
+
 def test_the_parameters_file_has_every_parameter_and_first_those_that_must_be_said(
     tmp_path: Path, stack_rig: Rig
 ) -> None:

@@ -30,6 +30,7 @@ _HEAD = f"""\
 #
 # The certificate is active, and of the account and region that `aws sts get-caller-identity` and AWS_REGION name.
 set -eu
+[ $# -eq 4 ] || {{ echo "usage: sh $0 CORE_NAME CERTIFICATE_ID s3://BUCKET/KEY STACK_NAME" >&2; exit 2; }}
 cd "$(dirname "$0")"
 core_name=$1 certificate=$2 model=$3 stack=$4
 bucket=${{model#s3://}} bucket=${{bucket%%/*}}
