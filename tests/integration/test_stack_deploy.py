@@ -127,6 +127,7 @@ def test_a_model_in_the_shared_bucket_needs_no_bucket_of_ones_own(stack_rig: Rig
         ("", ["--model", "s3://BUCKET/models/SHA256/m.zip"], "lower case letters"),
         ("", ["--thing-group", "lines"], "only a deployment of Greengrass goes to a group"),
         ("", ["--sha256", "abc"], "--sha256 is no sha256"),
+        ("", ["--source", "it's"], "--source cannot stand in a stack"),
         ("thing", [], "A thing line-1 exists that this stack did not make."),
         ("alias", [], "A role alias mli-device exists that no stack of ours made."),
         ("", ["--adopt"], "There is no thing line-1_Core to adopt."),

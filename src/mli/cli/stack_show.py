@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mli.cloud.stack_status import DeviceStatus, StackStatus
 
 _CONFIG = "GreengrassConfig"
+_LONGEST = 100_000
 
 
 def outputs(
@@ -33,6 +34,7 @@ def outputs(
 ) -> None:
     """Show what a device's stack gives: GreengrassConfig, CommandToDeployGroup, its topic, hosts and buckets."""
     from mli.cloud.stack_wanted import device_stack_of
+    from mli.delivery.one_line import one_line
 
     stack = device_stack_of(aws_account(profile, region), core_name, stack_name)
     found = stack.outputs
@@ -49,7 +51,7 @@ def outputs(
     elif config is None:
         width = max(map(len, found))
         for name, text in sorted(found.items(), key=lambda item: (len(item[1]) > 100, item[0])):
-            print(f"{name:<{width}}  {text}")
+            print(f"{name:<{width}}  {one_line(text, _LONGEST)}")
 
 
 def status(
@@ -115,11 +117,13 @@ def _status_lines(found: DeviceStatus) -> list[str]:
 
 
 def _stack_line(one: StackStatus) -> str:
+    from mli.delivery.one_line import one_line
+
     if one.stack is None:
         needed = "" if one.kind == "component" else "; mli stack deploy makes it"
         return f"{one.kind:<11}  {one.name}  not there{needed}"
     template = "" if one.template == "not known" else f"  template: {one.template}"
-    reason = f"  {one.stack.reason}" if one.stack.reason and one.stack.state != "settled" else ""
+    reason = f"  {one_line(one.stack.reason)}" if one.stack.reason and one.stack.state != "settled" else ""
     return f"{one.kind:<11}  {one.name}  {one.stack.status}{reason}{template}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +55,17 @@ def with_defaults(template: Mapping[str, Value], parameters: Mapping[str, str]) 
         name: str(parameters.get(name, told.get("Default", "")))
         for name, told in template.get("Parameters", {}).items()
     }
+
+
+def refused_values(template: Mapping[str, Value], parameters: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Parameters whose value the template's own pattern does not take: name, value, what is expected."""
+    return [
+        (name, parameters[name], str(told.get("ConstraintDescription", told["AllowedPattern"])))
+        for name, told in template.get("Parameters", {}).items()
+        if "AllowedPattern" in told
+        and name in parameters
+        and not re.fullmatch(told["AllowedPattern"], parameters[name])
+    ]
 
 
 def resources_made(template: Mapping[str, Value], parameters: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from mli.cloud.stack_messages import revision_wanted
 from mli.cloud.stack_model import Model, find_model
 from mli.cloud.stack_owner import must_be_ours, must_be_usable
 from mli.cloud.stack_state import Stack, contents_of, look_at_stack
+from mli.cloud.stack_template import read_template, refused_values
 from mli.cloud.template_text import device_template
 from mli.cloud.troubles import asking, code_of, message_of
 from mli.errors import RefusedError, UsageError
@@ -184,6 +185,7 @@ def look(aws: Aws, wanted: Wanted, stacks: Stacks) -> Looked:
     model = _with_known_digest(
         find_model(aws, wanted.model_uri or _known_model(stacks.device), wanted.sha256), stacks.device
     )
+    _words_fit(wanted, model, runtime)
     if runtime == "greengrass":
         greengrass_is_known(aws)
     if stacks.shared is None:
@@ -198,6 +200,14 @@ def look(aws: Aws, wanted: Wanted, stacks: Stacks) -> Looked:
         revision=revision_wanted(aws, wanted.thing) if stacks.device is not None else 0,
         cautions=_cautions(wanted, certificate, model, stacks),
     )
+
+
+def _words_fit(wanted: Wanted, model: Model, runtime: Runtime) -> None:
+    """CloudFormation would refuse them too, but after the shared stack was changed."""
+    words = {"ModelS3Uri": model.uri, **({} if wanted.source is None else {"Source": wanted.source})}
+    for name, value, expected in refused_values(read_template(device_template(runtime)), words):
+        option = "--model" if name == "ModelS3Uri" else "--source"
+        raise UsageError(f"{option} cannot stand in a stack", expected=expected, got=repr(value))
 
 
 def runtime_of(wanted: Wanted, stack: Stack | None) -> Runtime:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.fixtures import cfn_resolve
 
-from mli.cloud.stack_template import read_template, resources_made, with_defaults
+from mli.cloud.stack_template import read_template, refused_values, resources_made, with_defaults
 from mli.cloud.template_text import Template, template_text
 
 DEVICE = {"CoreName": "a", "CertIdParam": "0" * 64, "ModelS3Uri": "s3://models/m.zip"}
@@ -29,6 +29,14 @@ def test_what_a_template_would_make_is_what_a_full_resolver_says(name: Template,
     assert dict(resources_made(read_template(text), parameters)) == {
         key: told.type for key, told in resolved.resources.items()
     }
+
+
+def test_values_that_a_template_does_not_take_are_named_with_what_it_takes() -> None:
+    device = read_template(template_text("device"))
+    assert refused_values(device, {**DEVICE, "OfAnOlderTemplate": "'"}) == []
+    ((name, value, expected),) = refused_values(device, {**DEVICE, "Source": "it's"})
+    assert (name, value) == ("Source", "it's")
+    assert "without quotes" in expected
 
 
 def test_parameters_get_their_defaults_and_strangers_are_left_out() -> None:
