@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mli.cli.told_warnings import told_warnings
 from mli.errors import MliError, UsageError
 
 if TYPE_CHECKING:
@@ -213,7 +214,8 @@ def _prepared(archive: Path, folder: Path, sha256: str | None = None) -> ModelSp
     from mli.models.repository import Repository
 
     spec = Repository(folder).install(archive, sha256)
-    return prepare(spec, Root(folder), "auto", lambda text: typer.echo(f"mli: {text}", err=True))
+    with told_warnings():
+        return prepare(spec, Root(folder), "auto", lambda text: typer.echo(f"mli: {text}", err=True))
 
 
 def _report_json(report: VerifyReport, spec: ModelSpec, problem: MliError | None) -> dict[str, Any]:
