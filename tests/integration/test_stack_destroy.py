@@ -150,6 +150,7 @@ def test_the_status_says_what_is_there_and_what_the_device_said_last(stack_rig: 
     assert ran.exit_code == 0
     assert "mli-line-1  CREATE_COMPLETE  template: this mli's" in ran.out
     assert "certificate  ACTIVE" in ran.out
+    assert "component" not in ran.out, "a device with a core of its own needs none"
     assert "line-1 online" in ran.out
     assert "\u001b" not in ran.out
     found = stack_rig.stack("status", "line-1", "--json").json

@@ -95,7 +95,8 @@ def test_a_second_run_keeps_the_runtime_and_changes_and_uploads_nothing(stack_ri
     assert "uploading the component 1.0.0" in ran.err
     assert ran.out.splitlines()[1:3] == ["mli-component: updated", "mli-line-1: updated"]
     assert len(artifacts(stack_rig)) == 2
-    assert stack_rig.stack("status", "line-1").exit_code == 0
+    status = stack_rig.stack("status", "line-1")
+    assert (status.exit_code, "mli-component  UPDATE_COMPLETE" in status.out) == (0, True)
 
 
 def test_a_dry_run_uploads_nothing(stack_rig: Rig, packer: Packer) -> None:

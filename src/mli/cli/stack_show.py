@@ -105,7 +105,10 @@ def _write_config(found: Mapping[str, str], path: Path, core_name: str) -> None:
 def _status_lines(found: DeviceStatus) -> list[str]:
     from mli.delivery.one_line import one_line
 
-    lines = [_stack_line(one) for one in (found.shared, found.component, found.device)]
+    stacks = [found.shared, found.component, found.device]
+    if found.component.stack is None and not found.on_greengrass:
+        stacks.remove(found.component)
+    lines = [_stack_line(one) for one in stacks]
     lines.append(f"certificate  {found.certificate or 'none is named'}")
     if found.said is None:
         lines.append(f"last word    {found.thing} said nothing yet on mli/status/{found.thing}")

@@ -55,11 +55,14 @@ class DeviceStatus:
     said: LastWord | None
 
     @property
+    def on_greengrass(self) -> bool:
+        """Whether the device needs the component's stack."""
+        return self.device.stack is not None and self.device.stack.outputs.get("Runtime") == "greengrass"
+
+    @property
     def good(self) -> bool:
         """Whether the stacks that the device needs are up, and its certificate is active."""
-        needed = [self.shared, self.device]
-        if self.device.stack is not None and self.device.stack.outputs.get("Runtime") == "greengrass":
-            needed.append(self.component)
+        needed = [self.shared, self.device, *([self.component] if self.on_greengrass else [])]
         return all(one.good for one in needed) and self.certificate == "ACTIVE"
 
 
