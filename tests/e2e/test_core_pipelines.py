@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -151,11 +153,14 @@ def test_a_crash_loop_takes_the_deployment_back_and_only_its_own_worker_is_repla
 
 
 def test_one_that_crashes_again_and_again_leaves_the_others_running(device: Device) -> None:
-    """Its deployment was good, and the core was started since: nothing is taken back any more."""
+    """Its deployment was good for so long that nothing is taken back any more."""
     core, folder = device.core, device.folder / "later-white"
     numbered_images(folder, COLOURED)
     core.deploy_well(device.deployment(slow=device.pipeline("crashing.zip", "50ms", "later-white")))
-    core.restart()
+    core.stop()
+    pointer = core.root / "deployments" / "pointer.json"
+    pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "activated_at": time.time() - 3600}))
+    core.start()
     before = device.workers(3)
     device.check("quick", "shared")
     for index in range(COLOURED, COLOURED + 20):

@@ -121,7 +121,7 @@ def test_one_things_predictions_are_those_on_its_topic_and_below(iot: IotCore, w
 
 def test_each_new_connection_is_signed_anew(iot: IotCore, watching: Any) -> None:
     """What was signed for the first has expired."""
-    watch = watching("--json", "--count", "2")
+    watch = watching("--json", "--count", "9")
     say(iot, "mli/predictions/line-1", 1)
     assert watch.payload() == 1
     iot.signed_since = int(time.time()) + 1.0  # paths say whole seconds, and the next is asked for a second later
@@ -129,7 +129,9 @@ def test_each_new_connection_is_signed_anew(iot: IotCore, watching: Any) -> None
     assert "was lost" in watch.errors.readline()
     assert "connected again" in watch.errors.readline()
     say(iot, "mli/predictions/line-1", 2)
-    assert watch.payload() == 2
+    while (payload := watch.payload()) == 1:
+        pass  # the first comes again where its acknowledgement was cut off
+    assert payload == 2
     assert iot.denied == []
 
 
