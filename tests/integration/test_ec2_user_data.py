@@ -50,7 +50,7 @@ CONFIG = {
         "caPath": "file:///greengrass/certs/root.ca.pem",
     },
 }
-# As PACKAGE's real one is called; this one makes a command that writes down what it is asked.
+# Named as the component's real one; this one makes a command that writes down what it is asked.
 INSTALL = """set -eu
 echo "install.sh $*" >>/world/calls
 mkdir -p "$1/bin"
