@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.fixtures.bad_models import packed_archive
 from tests.fixtures.brokers import RecordingBrokerProcess
-from tests.fixtures.color_model import LABELS, numbered_images
+from tests.fixtures.color_model import LABELS, color_archive, large_model, numbered_images
 from tests.fixtures.core_process import (
     HEALTH,
     CoreProcess,
@@ -60,6 +62,9 @@ class Device:
     def pipeline_is(self, state: str, restarts: int) -> bool:
         (pipeline,) = self.core.status()["pipelines"]
         return (pipeline["state"], pipeline["restarts"]) == (state, restarts)
+
+    def says_again(self, line: str, told: int) -> bool:
+        return self.core.log().count(line) > told
 
     def pointer(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.core.root / "deployments" / "pointer.json").read_bytes())
@@ -184,6 +189,36 @@ def the_devices_own_file_counts_when_it_has_changed(device: Device) -> None:
     device.check()
 
 
+def told_to_end_while_it_starts_it_ends_in_order(device: Device) -> None:
+    """Whatever it is doing: also while it makes a model's copy for this processor anew."""
+    core = device.core
+    core.start()
+    core.deploy_well(device.deployment("good"))
+    core.stop()
+    for line in ("mli 0.1.0, root", ", revision 1, runs", "Connected to", "Subscribed to"):
+        told = core.log().count(line)
+        core.launch()
+        core.wait(partial(device.says_again, line, told), line)
+        core.stop()
+
+    color_archive(device.folder, "large.zip", model=large_model)
+    device.labels[sha256_of(device.folder / "large.zip")] = LABELS
+    core.start()
+    core.deploy_well(device.deployment("large"))
+    core.stop()
+    shutil.rmtree(core.root / "cache")
+    core.launch()
+    process = psutil.Process(core.pid)
+    core.wait(process.children, "the sandbox")
+    for child in process.children(recursive=True):
+        child.suspend()
+    core.stop()
+    assert "told to end while it starts" in core.log()
+    core.start()
+    core.wait_for_frames(2, model=sha256_of(device.folder / "large.zip"))
+    device.check()
+
+
 def with_a_lost_record_the_one_before_serves_until_the_broker_was_asked(device: Device) -> None:
     core = device.core
     folder = core.root / "deployments"
@@ -230,6 +265,7 @@ STORIES: list[Story] = [
     without_a_network_the_last_good_one_starts_at_once_and_nothing_is_lost,
     what_was_dealt_with_is_not_done_again_at_a_reconnect_or_a_restart,
     the_devices_own_file_counts_when_it_has_changed,
+    told_to_end_while_it_starts_it_ends_in_order,
     with_a_lost_record_the_one_before_serves_until_the_broker_was_asked,
     with_the_highest_revision_lost_nothing_new_is_taken_and_the_current_one_serves,
 ]

@@ -12,12 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import psutil
 import pytest
-from onnx import TensorProto, helper
 from tests.fixtures.brokers import wait_until
-from tests.fixtures.color_model import LABELS, SIZE, color_archive, numbered_images
+from tests.fixtures.color_model import LABELS, SIZE, color_archive, large_model, numbered_images
 from tests.fixtures.mli_process import run_mli
 from tests.integration import preparing_jobs as jobs
 
@@ -31,7 +29,6 @@ from mli.types import ModelSpec
 
 TOP = str(Path(__file__).parents[2])
 SHA = "5" * 64
-HIDDEN = 24_000
 
 
 @pytest.fixture(autouse=True)
@@ -246,29 +243,6 @@ def test_two_processes_on_one_root_import_once(mxnet: ModelSpec, tmp_path: Path)
 
 
 # --- a copy for this processor ----------------------------------------------------------------------------------
-
-
-def large_model(path: Path) -> Path:
-    """18 MB of weights: the three channels' means, which decide, and much that is added to them."""
-    random = np.random.default_rng(5)
-    first = (random.standard_normal((3 * SIZE * SIZE, HIDDEN)) / 100).astype(np.float32)
-    second = (random.standard_normal((HIDDEN, len(LABELS))) / 100).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["input"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "first"], ["hidden"]),
-            helper.make_node("Relu", ["hidden"], ["positive"]),
-            helper.make_node("MatMul", ["positive", "second"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"]),
-        ],
-        "large",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(LABELS)])],
-        [onnx.numpy_helper.from_array(first, "first"), onnx.numpy_helper.from_array(second, "second")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(path))
-    return path
 
 
 @pytest.fixture

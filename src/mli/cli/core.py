@@ -45,11 +45,12 @@ def start(
     device = load_device(chosen_root(root))
     place = Root(Path(device.root))
     secrets = secrets_of(device, os.environ)
+    agent = Agent(device, place, notifier)
     with (
         RootLock(place),
         open_logs(device.log, place, thing=device.thing, secrets=secrets, to_stderr=True),
-        Agent(device, place, notifier) as agent,
-        interrupts(agent) as interrupted,
+        interrupts(agent) as interrupted,  # before the agent starts: it may be told to end at any moment
+        agent,
     ):
         agent.run()
         agent.drain()

@@ -158,6 +158,7 @@ class Agent:
             self._deployer,
             self._reporter,
             root.path / DEPLOYMENT_FILE,
+            cancelled=self._stop_asked.is_set,
         )
 
     def _start_threads(self, stack: contextlib.ExitStack) -> None:

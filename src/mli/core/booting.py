@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from mli.core.deployer import Deployer
 from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Highest, Pointer
 from mli.core.loading import Loader
+from mli.core.sandbox import JobCancelled
 from mli.core.serving import Serving
 from mli.core.status import FINAL
 from mli.core.status import Serving as Served
@@ -24,7 +26,11 @@ BOOTS = 3
 
 
 class Boot:
-    """Starts what the pointer names; the deployment before it where that cannot be run."""
+    """Starts what the pointer names; the deployment before it where that cannot be run.
+
+    Args:
+        cancelled: whether the core was told to end while it starts.
+    """
 
     def __init__(
         self,
@@ -35,8 +41,11 @@ class Boot:
         deployer: Deployer,
         reporter: Reporter,
         file: Path,
+        *,
+        cancelled: Callable[[], bool],
     ) -> None:
         self._file = file
+        self._cancelled = cancelled
         self._store = store
         self._loader = loader
         self._serving = serving
@@ -46,7 +55,12 @@ class Boot:
 
     def run(self) -> None:
         """Start it. An error is logged and told; the core goes on, so that it can be sent another deployment."""
-        self._run_last()
+        try:
+            self._run_last()
+        except JobCancelled as cancelled:
+            log.info("the core is told to end while it starts: %s", cancelled)
+        if self._cancelled():
+            return
         try:
             self._apply_file()
         except MliError as error:
@@ -125,7 +139,7 @@ class Boot:
         return pointer
 
     def _start(self, record: DeploymentRecord, pointer: Pointer) -> None:
-        self._serving.start(self._loader.load(record))
+        self._serving.start(self._loader.load(record, self._cancelled))
         self._reporter.serving = Served(pointer.revision, record.identity)
         log.info("deployment %s, revision %s, runs", record.identity[:12], pointer.revision)
         if not pointer.good or self._watcher.may_go_back(pointer):

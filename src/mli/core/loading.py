@@ -76,10 +76,11 @@ class Loader:
         folder, name = str(path.parent), path.name
         return Wanted(settings, text.decode(), "file", folder, name, settings.revision, listener=listener)
 
-    def load(self, record: DeploymentRecord) -> Deployed:
+    def load(self, record: DeploymentRecord, cancelled: Callable[[], bool] = lambda: False) -> Deployed:
         """Its models, compared byte by byte with what was installed, and prepared.
 
         Raises:
+            JobCancelled: ``cancelled`` while a model was prepared.
             MliError: a model is damaged or gone, or cannot be used any more (a runtime was removed, say).
         """
         settings = self.settings(record)
@@ -88,7 +89,7 @@ class Loader:
             if name not in record.models:
                 raise StopError(f"the record of the deployment {record.identity[:12]} names no digest of {name}")
             installed[name] = self._repository.load(record.models[name].sha256)
-        return self.prepare(settings, installed)
+        return self.prepare(settings, installed, cancelled)
 
     def prepare(
         self,
