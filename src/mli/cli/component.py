@@ -61,13 +61,11 @@ def run(
             home = ComponentHome(environment, place, settings, problem)
             device = settings.device
             secrets = [*secrets_of(device, os.environ), environment.nucleus.token]
-            with (
-                open_logs(device.log, place, thing=device.thing, secrets=secrets, to_stderr=True),
-                Agent(device, place, notifier, home) as agent,
-            ):
-                present.agent = agent
-                if present.is_asked:  # a signal while it started
-                    agent.request_stop()
+            agent = Agent(device, place, notifier, home)
+            present.agent = agent
+            if present.is_asked:  # a signal before there was one
+                agent.request_stop()
+            with open_logs(device.log, place, thing=device.thing, secrets=secrets, to_stderr=True), agent:
                 agent.run()
                 agent.drain()
             present.agent = None
