@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from mli import __version__
 from mli.config.settings import DeviceSettings
+from mli.core.bell import Bell
 from mli.core.booting import Boot
 from mli.core.bringing import Bringer
 from mli.core.control import ControlServer, Request
@@ -93,7 +94,7 @@ class Agent:
         self._stack = contextlib.ExitStack()
         self._taking = contextlib.ExitStack()  # what takes deployments and requests
         self._stop_asked = threading.Event()
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._summary_asked = threading.Event()
         self._last_error: str | None = None
 
@@ -181,7 +182,7 @@ class Agent:
     def request_stop(self) -> None:
         """Ask ``run`` to return; safe in a signal handler."""
         self._stop_asked.set()
-        self._wake.set()
+        self._wake.ring()
 
     def run(self) -> None:
         """Serve until ``request_stop``, or until nothing can be stored any more.
@@ -193,7 +194,6 @@ class Agent:
         published_at, told = float("-inf"), ""
         while not self._stop_asked.is_set():
             self._wake.wait(TICK_S)
-            self._wake.clear()
             self._notifier.watchdog()
             if (failure := self._outbound.failure) is not None:
                 raise failure
@@ -236,7 +236,7 @@ class Agent:
     def _pipelines_changed(self) -> None:
         self._serving_changed()
         self._summary_asked.set()
-        self._wake.set()
+        self._wake.ring()
 
     def _serving_changed(self) -> None:
         serving = getattr(self, "_serving", None)
@@ -250,7 +250,7 @@ class Agent:
 
     def _delivery_failed(self, error: MliError) -> None:
         log.error("%s", error)
-        self._wake.set()
+        self._wake.ring()
 
     # --- what is told --------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import Protocol
 from mli.config.redaction import secrets_of
 from mli.config.settings import DeploymentSettings, DeviceSettings, ModelSource
 from mli.config.uris import shown_uri
+from mli.core.bell import Bell
 from mli.core.bringing import Bringer
 from mli.core.deployed import Deployed, prepare_models
 from mli.core.isolation.for_device import isolator_for
@@ -100,7 +101,7 @@ class Core:
         self._root = Root(Path(device.root))
         self._isolator = isolator_for(device)
         self._stack = contextlib.ExitStack()
-        self._changed = threading.Event()
+        self._changed = Bell()
         self._stop_asked = threading.Event()
         self._outbound: Outbound | None = None
         self._pipelines: PipelineSet | None = None
@@ -160,7 +161,7 @@ class Core:
             outbound,
             self._root,
             on_record=self._on_record,
-            on_change=self._changed.set,
+            on_change=self._changed.ring,
             isolator=self._isolator,
             log_settings=self._device.log,
         )
@@ -193,7 +194,7 @@ class Core:
     def request_stop(self) -> None:
         """Ask ``wait`` to return; safe in a signal handler."""
         self._stop_asked.set()
-        self._changed.set()
+        self._changed.ring()
 
     def wait(self, wake_s: float = 1.0, on_wake: Callable[[], None] | None = None) -> bool:
         """Wait until every pipeline has ended, or the sink failed, or ``request_stop``.
@@ -205,7 +206,6 @@ class Core:
             if self._pipelines is None or self._pipelines.all_ended() or self._sink_error() is not None:
                 return True
             self._changed.wait(wake_s)
-            self._changed.clear()
             if on_wake is not None:
                 on_wake()
         return False
@@ -273,7 +273,7 @@ class Core:
 
     def _delivery_failed(self, error: MliError) -> None:
         log.error("%s", error)
-        self._changed.set()
+        self._changed.ring()
 
     def _on_action(self, outcome: ActionOutcome) -> None:
         if self._listener is not None:
