@@ -122,6 +122,14 @@ def test_a_stack_of_somebody_else_is_not_deleted(stack_rig: Rig) -> None:
     assert "not mli's device stack" in ran.err
 
 
+def test_a_stack_of_another_core_is_not_deleted(stack_rig: Rig) -> None:
+    stack_rig.deploy("line-2")
+    ran = stack_rig.stack("destroy", "line-1", "--stack-name", "mli-line-2", "--yes")
+    assert (ran.exit_code, stack_rig.status("mli-line-2")) == (1, "CREATE_COMPLETE")
+    assert ran.error is not None
+    assert (ran.error.expected, ran.error.got) == ("CoreName line-1", "CoreName line-2")
+
+
 def test_a_stack_that_never_came_up_can_be_removed(stack_rig: Rig) -> None:
     stack_rig.stack("deploy", "--shared")
     stack_rig.deploy("line-1", "--dry-run")

@@ -14,7 +14,7 @@ from mli.cloud.names import COMPONENT_STACK, SHARED_STACK
 from mli.cloud.stack_certificate import attached_policies
 from mli.cloud.stack_change import Pause
 from mli.cloud.stack_messages import clear_message, kept_message, topics_of
-from mli.cloud.stack_owner import must_be_ours
+from mli.cloud.stack_owner import must_be_of, must_be_ours
 from mli.cloud.stack_requests import retained_buckets
 from mli.cloud.stack_state import Resource, Stack, contents_of, importers_of, look_at_stack, resources_of
 from mli.cloud.stack_step import Watcher, delete, wait_for
@@ -65,13 +65,14 @@ def look_at_device_end(aws: Aws, core_name: str, name: str) -> DeviceEnd:
         name: of the stack.
 
     Raises:
-        RefusedError: the stack is not ours.
+        RefusedError: the stack is not ours, or of another core.
         MliError: AWS did not answer, or a right is missing.
     """
     stack = look_at_stack(aws, name)
     if stack is None:
         return DeviceEnd(None, core_name, (), (), _retained(aws, core_name))
     must_be_ours(stack, contents_of(aws, stack), "device")
+    must_be_of(stack, core_name)
     adopts = stack.parameters.get("Adopt") == "true"
     thing = stack.outputs.get("ThingName") or (f"{core_name}_Core" if adopts else core_name)
     goes = tuple(item for item in resources_of(aws, stack) if item.status not in _GONE)

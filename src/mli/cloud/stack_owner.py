@@ -41,6 +41,22 @@ def must_be_ours(stack: Stack, contents: Contents, kind: str) -> None:
     )
 
 
+def must_be_of(stack: Stack, core_name: str) -> None:
+    """Refuse a stack of another core: a wrong --stack-name must cost no device its own.
+
+    Raises:
+        RefusedError: it is another's.
+    """
+    core = stack.parameters.get("CoreName", core_name)
+    if core != core_name:
+        raise RefusedError(
+            f"The stack {stack.name} is for another core.",
+            expected=f"CoreName {core_name}",
+            got=f"CoreName {core}",
+            remedy="another --stack-name, or none",
+        )
+
+
 def must_be_usable(aws: Aws, stack: Stack, kind: str) -> None:
     """Refuse a stack that is not ours, or that must be mended by a person first.
 

@@ -14,7 +14,7 @@ from mli.cloud.stack_certificate import Certificate, certificate_id, certificate
 from mli.cloud.stack_failures import explained
 from mli.cloud.stack_messages import revision_wanted
 from mli.cloud.stack_model import Model, find_model
-from mli.cloud.stack_owner import must_be_ours, must_be_usable
+from mli.cloud.stack_owner import must_be_of, must_be_ours, must_be_usable
 from mli.cloud.stack_state import Stack, contents_of, look_at_stack
 from mli.cloud.stack_template import read_template, refused_values
 from mli.cloud.template_text import device_template
@@ -250,14 +250,7 @@ def _same_core(stack: Stack | None, wanted: Wanted) -> None:
     """A stack is for one core, and cannot change between a thing of its own and an adopted one."""
     if stack is None or stack.state != "settled":
         return
-    core = stack.parameters.get("CoreName", wanted.core_name)
-    if core != wanted.core_name:
-        raise RefusedError(
-            f"The stack {stack.name} is for another core.",
-            expected=f"CoreName {wanted.core_name}",
-            got=f"CoreName {core}",
-            remedy="another --stack-name, or none",
-        )
+    must_be_of(stack, wanted.core_name)
     adopted = stack.parameters.get("Adopt", "false") == "true"
     if adopted != wanted.adopt:
         raise RefusedError(
