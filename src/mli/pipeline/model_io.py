@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from mli.errors import ModelRefused
+from mli.pipeline.estimators.onnx_head import ends_before_softmax
 from mli.types import Color, Dtype, InputSpec, ModelSpec, OutputKind, OutputSpec, Task, TensorInfo
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class ModelIo:
 def resolve(model: ModelSpec, estimator: Estimator, changes: PreprocessSettings) -> ModelIo:
     """Complete the model's input and output specification.
 
-    Without a manifest the input is read from the model: stretch, bilinear, RGB, 0-255, the accelerator's way.
+    Without a manifest the input is read from the model: stretch, bilinear, RGB, 0-255, the accelerator's way. So is
+    whether softmax is still to be applied, where its operators show it (ONNX).
 
     Raises:
         ModelRefused: the specification, the labels and the model do not fit each other.
@@ -125,7 +128,11 @@ def _check_input(model: ModelSpec, spec: InputSpec, info: TensorInfo) -> None:
 
 def _outputs_from_model(model: ModelSpec, infos: tuple[TensorInfo, ...]) -> tuple[OutputSpec, ...]:
     if model.task == "classification" and len(infos) == 1:
-        return (OutputSpec(infos[0].name, "probabilities"),)
+        # One value alone is a regression's or a sigmoid's: softmax would make 1 of any.
+        several = len(model.labels) > 1
+        path = Path(model.directory) / model.model_file
+        logits = several and model.format == "onnx" and ends_before_softmax(path, infos[0].name)
+        return (OutputSpec(infos[0].name, "logits" if logits else "probabilities"),)
     raise ModelRefused(
         f"{model.model_file}: nothing says what its {len(infos)} outputs mean",
         got=", ".join(f"{info.name!r} {shape_text(info)}" for info in infos),

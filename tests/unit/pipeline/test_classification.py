@@ -130,3 +130,27 @@ def test_another_number_of_values_than_labels_says_both() -> None:
 def test_two_labels_may_have_the_same_name() -> None:
     found = decode([0.4, 0.5], labels=("crane", "crane"))
     assert [(item.label, item.class_id) for item in found] == [("crane", 1), ("crane", 0)]
+
+
+# --- where nobody said what the output means ---------------------------------------------------------------------
+
+
+def warnings_of(
+    caplog: pytest.LogCaptureFixture, *frames: list[float], outputs: tuple[OutputSpec, ...] = ()
+) -> list[str]:
+    model = ModelSpec("pets", "1", "0" * 64, "tflite", "classification", "/", "m.tflite", LABELS, outputs=outputs)
+    io = ModelIo(InputSpec("x", 8, 8), (OutputSpec("prob", "probabilities"),))
+    decoder = make_decoder(model, io, top=1, min_confidence=0.0)
+    for values in frames:
+        assert decoder({"prob": np.array([values], np.float32)}, Placement())[0].confidence == np.float32(max(values))
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_values_that_are_no_probabilities_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    (text,) = warnings_of(caplog, [0.0, 1.0005, 0.0, 0.0], [-1.5, 7.25, 0, 0], [9.0, 0, 0, 0])
+    assert text.startswith("pets: output 'prob' holds values from -1.50 to 7.25, which are no probabilities")
+    assert "--logits" in text
+
+
+def test_what_the_manifest_says_is_not_doubted(caplog: pytest.LogCaptureFixture) -> None:
+    assert warnings_of(caplog, [-1.5, 7.25, 0, 0], outputs=(OutputSpec("prob", "probabilities"),)) == []

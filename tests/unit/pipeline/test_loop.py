@@ -26,10 +26,11 @@ from mli.pipeline.estimators.estimator import Estimator
 from mli.pipeline.loop import FrameProcessor, PipelineLoop
 from mli.pipeline.sources.images import ImagesSource
 from mli.pipeline.sources.source import Capture, Reading, Source
-from mli.types import Caution, Counters, ModelSpec, Record, ResumeState, TensorInfo
+from mli.types import Caution, Counters, ModelSpec, OutputSpec, Record, ResumeState, TensorInfo
 
 LABELS = tuple(f"class {number}" for number in range(256))
-MODEL = ModelSpec("tiny", "1", "ab" * 32, "onnx", "classification", "/", "m.onnx", LABELS)
+OUTPUTS = (OutputSpec("p", "probabilities"),)
+MODEL = ModelSpec("tiny", "1", "ab" * 32, "onnx", "classification", "/", "m.onnx", LABELS, outputs=OUTPUTS)
 SETTINGS = PipelineSettings(
     "belt", "sorter", SourceSettings("images", interval_s=0.0), "main", PublishSettings("t"), top=1
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from mli.pipeline.preprocess import Placement
     from mli.types import ModelSpec
 
+log = logging.getLogger(__name__)
+
+_ROUNDING = 1e-3
+
 
 class ClassificationDecoder:
     """Softmax where the model gives logits, then the ``top`` labels with at least ``min_confidence``."""
@@ -28,6 +33,7 @@ class ClassificationDecoder:
         self._output = io.outputs[0]
         self._top = min(top, len(model.labels))
         self._min_confidence = min_confidence
+        self._told = bool(model.outputs)  # who says what an output means knows it
 
     def __call__(self, outputs: Mapping[str, NDArray[Any]], placement: Placement) -> tuple[Prediction, ...]:  # noqa: ARG002
         values = real_values(outputs[self._output.name], self._output).ravel()
@@ -40,12 +46,29 @@ class ClassificationDecoder:
             )
         if self._output.kind == "logits":
             values = softmax(values)
+        elif not self._told:
+            self._tell_unbounded(values)
         # A stable sort: equal confidences keep the order of the labels.
         best = np.argsort(-values, kind="stable")[: self._top]
         return tuple(
             Prediction(self._model.labels[index], int(index), float(values[index]))
             for index in best
             if not self._min_confidence or values[index] >= self._min_confidence  # a regression's may be below 0
+        )
+
+    def _tell_unbounded(self, values: NDArray[np.float32]) -> None:
+        """Warn once, where nobody said what the output means, of values that are no probabilities."""
+        low, high = float(values.min()), float(values.max())
+        if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+            return
+        self._told = True
+        log.warning(
+            "%s: output %r holds values from %.2f to %.2f, which are no probabilities; "
+            "if the model ends before softmax, pack it with `mli model pack … --logits`",
+            self._model.name,
+            self._output.name,
+            low,
+            high,
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mli.errors import ModelRefused
+from mli.pipeline.estimators.onnx_protobuf import fields
 
 # Message → field number → message in it, for all that leads to a tensor.
 FIELDS: dict[str, dict[int, str]] = {
@@ -34,7 +35,6 @@ FIELDS: dict[str, dict[int, str]] = {
 }
 _ENTRY = "StringStringEntryProto"
 _KEY, _VALUE = 1, 2
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 100
 
 
@@ -85,45 +85,11 @@ def _walk(data: Any, at: int, end: int, message: str, depth: int) -> Iterator[st
     if depth > _MAX_DEPTH:
         raise ValueError(f"graphs that are nested more than {_MAX_DEPTH} deep")
     inner = FIELDS[message]
-    for field, start, stop in _fields(data, at, end):
+    for field, start, stop in fields(data, at, end):
         kind = inner.get(field)
         if kind == _ENTRY:
-            entry = {number: data[first:last] for number, first, last in _fields(data, start, stop)}
+            entry = {number: data[first:last] for number, first, last in fields(data, start, stop)}
             if entry.get(_KEY) == b"location":
                 yield entry.get(_VALUE, b"").decode("utf-8", "backslashreplace")
         elif kind is not None:
             yield from _walk(data, start, stop, kind, depth + 1)
-
-
-def _fields(data: Any, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, begin and end of each field that holds bytes; raises ValueError where the bytes are no protobuf."""
-    while at < end:
-        tag, at = _varint(data, at)
-        tag &= 0xFFFF_FFFF  # as protobuf's own parser does: higher bits must not hide a field
-        kind = tag & 7
-        if kind == _BYTES:
-            length, at = _varint(data, at)
-            if at + length > end:
-                raise ValueError("a field reaches beyond its message")
-            yield tag >> 3, at, at + length
-            at += length
-        elif kind == _VARINT:
-            _, at = _varint(data, at)
-        elif kind in (_FIXED64, _FIXED32):
-            at += 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError(f"a field of the unknown wire type {kind}")
-        if at > end:
-            raise ValueError("a field reaches beyond its message")
-
-
-def _varint(data: Any, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("a number of more than ten bytes")
