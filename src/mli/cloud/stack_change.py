@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +24,11 @@ Pause = Callable[[float], None]
 _PREFIX = "mli-"
 _SAME = ("didn't contain changes", "No updates are to be performed")
 _REFUSALS = frozenset({"ValidationError", "AlreadyExistsException", "LimitExceededException"})
+_CROSSED = frozenset({"ChangeSetNotFound", "InvalidChangeSetStatus", "OperationInProgress"})
+_CROSSED_WORDS = re.compile(
+    r"is in \w+ state and can ?not be|already exists and cannot be created|"
+    r"ChangeSet \[\S+\] (?:does not exist|cannot be executed)|^Stack\b.* does not exist"
+)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _DEADLINE_S = 0.3, 3.0, 300.0
 
 
@@ -75,11 +82,12 @@ def propose(aws: Aws, request: Request, stack: Stack | None, pause: Pause = time
 
     Raises:
         RefusedError: CloudFormation does not take the template or the parameters.
+        RetryError: somebody else is at this stack.
         MliError: AWS did not answer, or a right is missing.
     """
     makes = stack is None or stack.state == "review"
     client = aws.client("cloudformation")
-    with asking(f"what would change in the stack {request.name}"):
+    with asking(f"what would change in the stack {request.name}"), _nobody_else(request.name):
         if makes and stack is not None:
             _forget_plans(client, stack)
         told = _asked(client, request, makes)
@@ -115,12 +123,37 @@ def execute(aws: Aws, change_set: ChangeSet) -> None:
     """Let CloudFormation do it; it goes on by itself from here.
 
     Raises:
+        RetryError: somebody else is at this stack.
         MliError: AWS did not answer, or a right is missing.
     """
-    with asking(f"to {'make' if change_set.makes else 'update'} the stack {change_set.name}"):
+    name = change_set.name
+    with asking(f"to {'make' if change_set.makes else 'update'} the stack {name}"), _nobody_else(name):
         aws.client("cloudformation").execute_change_set(
             ChangeSetName=change_set.change_set_id, StackName=change_set.stack_id
         )
+
+
+def somebody_else(name: str, where: str, got: str) -> RetryError:
+    """Two make or change one stack at a time."""
+    return RetryError(
+        f"Somebody else is making or changing the stack {name} at this moment; this command changed nothing in it.",
+        where=where,
+        expected="one at a time; an mli stack deploy or destroy, the AWS CLI, the console or a pipeline is first",
+        got=got,
+        remedy="the same command again: it follows what is under way to its end, then does what is left. "
+        f"aws cloudformation describe-stack-events --stack-name {name} shows what that is, CloudTrail whose",
+    )
+
+
+@contextmanager
+def _nobody_else(name: str) -> Iterator[None]:
+    """Tell what AWS says of two who make or change one stack at a time as that."""
+    try:
+        yield
+    except ClientError as error:
+        if code_of(error).removesuffix("Exception") not in _CROSSED and not _CROSSED_WORDS.search(message_of(error)):
+            raise
+        raise somebody_else(name, error.operation_name, message_of(error)) from error
 
 
 def _asked(client: Any, request: Request, makes: bool) -> Any:
@@ -135,7 +168,9 @@ def _asked(client: Any, request: Request, makes: bool) -> Any:
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if request.names_roles else [],
         )
     except ClientError as error:
-        known = explained(request.name, message_of(error)) if code_of(error) in _REFUSALS else None
+        said = message_of(error)
+        refused = code_of(error) in _REFUSALS and not _CROSSED_WORDS.search(said)
+        known = explained(request.name, said) if refused else None
         if known is None:
             raise
         raise known from error

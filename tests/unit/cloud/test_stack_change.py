@@ -10,7 +10,7 @@ from tests.fixtures.stubbed_aws import ANY, StubbedAws
 from mli.cloud.stack_change import Change, ChangeSet, Request, discard, execute, propose
 from mli.cloud.stack_state import Stack
 from mli.cloud.stack_wanted import greengrass_is_known
-from mli.errors import RefusedError, StopError
+from mli.errors import RefusedError, RetryError, StopError
 
 STACK = "arn:aws:cloudformation:eu-central-1:123456789012:stack/mli-a/1"
 PLAN = "arn:aws:cloudformation:eu-central-1:123456789012:changeSet/mli-x/1"
@@ -174,3 +174,35 @@ def test_to_execute_names_the_change_set_and_its_stack(stubbed_aws: StubbedAws) 
         "execute_change_set", {}, {"ChangeSetName": PLAN, "StackName": STACK}
     )
     execute(stubbed_aws.account, ChangeSet("mli-a", PLAN, STACK, makes=False, changes=()))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("ValidationError", f"Stack:{STACK} is in UPDATE_IN_PROGRESS state and can not be updated."),
+        ("AlreadyExistsException", "Stack [mli-a] already exists and cannot be created again."),
+        ("ValidationError", "Stack [mli-a] does not exist"),
+    ],
+)
+def test_somebody_else_at_the_same_stack_is_told_as_that(stubbed_aws: StubbedAws, code: str, said: str) -> None:
+    stubbed_aws.on("cloudformation").add_client_error("create_change_set", code, said)
+    with pytest.raises(RetryError, match="Somebody else is making or changing the stack mli-a") as caught:
+        propose(stubbed_aws.account, REQUEST, THERE, no_pause)
+    assert caught.value.got == said
+    assert "the same command again" in str(caught.value.remedy)
+
+
+def test_a_plan_that_somebody_else_took_away_is_told_as_that(stubbed_aws: StubbedAws) -> None:
+    asked(stubbed_aws, "UPDATE")
+    gone = f"ChangeSet [{PLAN}] does not exist"
+    stubbed_aws.on("cloudformation").add_client_error("describe_change_set", "ChangeSetNotFound", gone)
+    forgotten(stubbed_aws)
+    with pytest.raises(RetryError, match="Somebody else"):
+        propose(stubbed_aws.account, REQUEST, THERE, no_pause)
+
+
+@pytest.mark.parametrize("code", ["ChangeSetNotFound", "InvalidChangeSetStatus"])
+def test_who_is_faster_makes_a_plan_worthless(stubbed_aws: StubbedAws, code: str) -> None:
+    stubbed_aws.on("cloudformation").add_client_error("execute_change_set", code, "not in its current status")
+    with pytest.raises(RetryError, match="Somebody else"):
+        execute(stubbed_aws.account, ChangeSet("mli-a", PLAN, STACK, makes=False, changes=()))
