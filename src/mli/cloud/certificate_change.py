@@ -21,7 +21,7 @@ from mli.cloud.stack_state import Stack, look_at_stack, resources_of
 from mli.cloud.stack_step import Watcher, bring
 from mli.cloud.thing_certificates import certificates_of, things_of
 from mli.cloud.troubles import asking, code_of
-from mli.errors import RefusedError
+from mli.errors import MliError, RefusedError
 
 _POLICY, _THING_ATTACHMENT = "AWS::IoT::Policy", "AWS::IoT::ThingPrincipalAttachment"
 _ADOPTED = "_Core"
@@ -162,11 +162,30 @@ def _make_anew(aws: Aws, device: Device, certificate_id: str, request: Request, 
             if any(item.type == _THING_ATTACHMENT for item in own):
                 client.detach_thing_principal(thingName=device.thing, principal=arn)
         bring(aws, request, stack, watcher)
-    except BaseException:
-        certificate = look_at_certificate(aws, certificate_id)
-        if certificate is not None:
-            attach(aws, device, certificate)
+    except BaseException as error:
+        try:
+            certificate = look_at_certificate(aws, certificate_id)
+            if certificate is not None:
+                attach(aws, device, certificate)
+        except MliError as second:
+            raise _not_put_back(device, certificate_id, error, second) from error
         raise
+
+
+def _not_put_back(device: Device, certificate_id: str, first: BaseException, second: MliError) -> MliError:
+    """Two failures at once: neither hides the other, and it is said what does not work now."""
+    why = first.what if isinstance(first, MliError) else f"It was interrupted ({type(first).__name__})."
+    cause = f" ({first.got})" if isinstance(first, MliError) and first.got else ""
+    told = f" ({second.got})" if second.got else ""
+    return type(second)(
+        f"The new certificate of {device.thing} lost its rights, and they could not be given back: a device with it "
+        "cannot connect.",
+        where=certificate_id,
+        expected=second.expected,
+        got=f"first: {why}{cause} Then, putting it back: {second.what}{told}",
+        remedy=f"{second.remedy or 'mend that'}; mli device cert {device.core} --rotate gives them back, "
+        "then --finish again",
+    )
 
 
 def old_certificates(device: Device, new: str, remembered: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from mli.cloud import certificate_change
 from mli.cloud.certificate_change import Device, name_in_stack
 from mli.cloud.stack_failures import Event, stack_failed
 from mli.cloud.stack_state import Stack
-from mli.errors import RefusedError
+from mli.errors import RefusedError, StopError
 
 OLD, NEW = "a" * 64, "b" * 64
 ARN = f"arn:aws:iot:eu-central-1:123456789012:cert/{NEW}"
@@ -125,6 +125,27 @@ def test_where_that_fails_the_new_certificate_has_its_rights_back(
     with pytest.raises(RefusedError, match="failed") as caught:
         name_in_stack(stubbed_aws.account, DEVICE, NEW, Told())
     assert caught.value.got == "busy"
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_where_they_cannot_be_given_back_both_failures_are_told(
+    stubbed_aws: StubbedAws, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    brought(
+        monkeypatch, ATTACHED, interrupt if interrupted else failed("AWS::IoT::PolicyPrincipalAttachment", "busy")
+    )
+    asked_once(stubbed_aws)
+    taken_off(stubbed_aws)
+    stubbed_aws.on("iot").add_client_error("describe_certificate", "ExpiredTokenException", "The token is expired")
+    with pytest.raises(StopError, match="belt lost its rights") as caught:
+        name_in_stack(stubbed_aws.account, DEVICE, NEW, Told())
+    told = str(caught.value)
+    assert ("KeyboardInterrupt" if interrupted else "The stack mli-belt failed. (busy)") in told
+    assert "The AWS session has expired. (The token is expired)" in told
+    assert "mli device cert belt --rotate gives them back" in told
 
 
 @pytest.mark.parametrize(
