@@ -213,6 +213,7 @@ def test_a_killed_component_and_a_nucleus_that_was_away_lose_nothing(make_device
     assert not device.status()["broker"]["connected"]
     device.component.kill()
     device.component.start()  # its configuration cannot be asked for: it is as it was
+    device.wait_answering()
     device.wait(lambda: len(device.workers()) == 1, "the worker")
     queued = device.status()["spool"]["queued"]
     device.wait(lambda: device.status()["spool"]["queued"] >= queued + 3, "more predictions")

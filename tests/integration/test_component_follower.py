@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.fixtures.brokers import free_port, wait_until
+from tests.fixtures.brokers import DEADLINE_S, free_port, wait_until
 from tests.fixtures.greengrass_ipc import Engine, Nucleus
 
 from mli.config.component import read_component_environment
@@ -69,7 +69,7 @@ class Rig:
 
     def follow(self, **options: Any) -> Follower:
         follower = self.begin(**options)
-        wait_until(lambda: self.nucleus.listeners, "the follower")
+        wait_until(lambda: self.nucleus.is_followed, "the follower")
         wait_until(lambda: self.nucleus.operations.count("GetConfiguration") >= 2, "its first look")
         return follower
 
@@ -143,7 +143,7 @@ def test_a_proposal_is_answered_as_it_is_judged(make_rig: Callable[..., Rig]) ->
     assert not rig.stops.is_set()
     other = {"deployment": {"model": "e"}, "device": {"spool": {"max_size": "3MB"}}}
     assert rig.nucleus.deploy(other) == "SUCCEEDED"
-    assert rig.stops.wait(10), "the core starts anew"
+    assert rig.stops.wait(DEADLINE_S), "the core starts anew"
     assert rig.follower is not None
     assert rig.follower.wants_another
     assert rig.desk.refusals == []
@@ -198,6 +198,6 @@ def test_a_nucleus_that_knows_this_process_no_more_is_to_start_it_anew(make_rig:
     rig.nucleus.stop()
     rig.nucleus.token = "of another life"
     rig.nucleus.start()
-    assert rig.stops.wait(20)
+    assert rig.stops.wait(DEADLINE_S)
     assert "does not know this component" in str(follower.failure)
     assert not follower.wants_another
