@@ -23,7 +23,6 @@ from tests.fixtures.core_process import (
     without_repeats,
 )
 from tests.fixtures.mli_process import sandboxes_of
-from tests.fixtures.hostile_http import HostileServer, Talk
 from tests.fixtures.stories import Lived, Story, lived_at_once, name_of
 
 OTHER_LABELS = ("crimson", "lime", "navy")
@@ -190,38 +189,6 @@ def the_devices_own_file_counts_when_it_has_changed(device: Device) -> None:
     device.check()
 
 
-def the_devices_own_file_is_applied_by_the_next_core_where_the_first_one_ended_before(device: Device) -> None:
-    """A power cut while its model is on its way, say: nobody is there to change the file."""
-    core = device.core
-    archive, fails = (device.folder / "good.zip").read_bytes(), True
-
-    def answer(talk: Talk) -> None:
-        if fails:
-            talk.answer(503)
-        else:
-            talk.part(archive)
-
-    server = HostileServer(answer)
-    try:
-        deployment = device.deployment("good")
-        deployment["models"]["color"]["uri"] = f"{server.url}/good.zip"
-        (core.root / "deployment.yaml").write_text(json.dumps(deployment))
-        core.start()
-        core.wait(lambda: [item for item in core.reports() if item["state"] == "downloading"], "the download")
-        core.kill()
-        fails = False
-        core.start()
-        core.wait_for_frames(2, model=device.good)
-        core.wait(lambda: core.reports()[-1]["state"] == "healthy", "its end")
-        asked = len(server.talks)
-        core.restart()
-        core.wait_for_frames(2, model=device.good)
-        assert core.log().count("from deployment.yaml: received") == 2, "what came to its end is not applied again"
-        assert len(server.talks) == asked
-    finally:
-        server.stop()
-
-
 def told_to_end_while_it_starts_it_ends_in_order(device: Device) -> None:
     """Whatever it is doing: also while it makes a model's copy for this processor anew."""
     core = device.core
@@ -297,7 +264,6 @@ STORIES: list[Story] = [
     without_a_network_the_last_good_one_starts_at_once_and_nothing_is_lost,
     what_was_dealt_with_is_not_done_again_at_a_reconnect_or_a_restart,
     the_devices_own_file_counts_when_it_has_changed,
-    the_devices_own_file_is_applied_by_the_next_core_where_the_first_one_ended_before,
     told_to_end_while_it_starts_it_ends_in_order,
     with_a_lost_record_the_one_before_serves_until_the_broker_was_asked,
     with_the_highest_revision_lost_nothing_new_is_taken_and_the_current_one_serves,

@@ -3,6 +3,7 @@ on where they stopped."""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -218,6 +219,26 @@ def test_a_store_that_stalls_and_fails_is_told_and_the_download_goes_on(device: 
     assert core.outcome(revision)["state"] == "healthy"
     assert store.asked[path.name][-1].headers["range"] == f"bytes={path.stat().st_size // 2}-"
     core.wait_for_frames(3, model=sha256_of(path))
+    device.check()
+
+
+def test_the_devices_own_file_is_applied_by_the_next_core_where_the_first_one_ended_before(device: Device) -> None:
+    """A power cut while its model is on its way: nobody is there to change the file, or to send it once more."""
+    core, path = device.core, device.put("own-file.zip")
+    file = core.root / "deployment.yaml"
+    file.write_text(json.dumps(device.far_deployment(path, give_half_and_hang)))
+    core.stop()
+    core.start()
+    core.wait(lambda: device.store.asked.get(path.name), "its download")
+    core.kill()
+    device.store.behaviours[path.name] = give
+    core.start()
+    core.wait_for_frames(2, model=sha256_of(path))
+    core.wait(lambda: core.reports()[-1]["state"] == "healthy", "its end")
+    core.restart()
+    core.wait_for_frames(2, model=sha256_of(path))
+    assert core.log().count("from deployment.yaml: received") == 2, "one that has come to its end is not begun again"
+    file.unlink()
     device.check()
 
 

@@ -13,7 +13,7 @@ from mli.core.deployment_store import DeploymentRecord, DeploymentStore, Highest
 from mli.core.loading import Loader
 from mli.core.sandbox import JobCancelled
 from mli.core.serving import Serving
-from mli.core.status import FINAL
+from mli.core.status import FINAL, DeploymentStatus
 from mli.core.status import Serving as Served
 from mli.core.wanted import Reporter
 from mli.core.watcher import Watcher
@@ -78,9 +78,16 @@ class Boot:
         sha256 = hashlib.sha256(text).hexdigest()
         if sha256 == self._store.from_file().sha256:
             return
-        wanted = self._loader.wanted_from_file(text, self._file)
-        self._store.note_file(sha256)
-        self._deployer.apply(wanted)
+
+        def came_to_an_end(status: DeploymentStatus) -> None:
+            """Only then: a core that ends before, or a network that is away, must not cost the device its file."""
+            if status.state in FINAL and status.state != "failed":
+                try:
+                    self._store.note_file(sha256)
+                except MliError as error:  # a full disk: the next start applies it once more
+                    log.error("%s", error)
+
+        self._deployer.apply(self._loader.wanted_from_file(text, self._file, came_to_an_end))
 
     def _run_last(self) -> None:
         pointer = self._store.pointer()

@@ -83,8 +83,13 @@ class Reporter:
         models: dict[str, ModelState] | None = None,
         progress: Progress | None = None,
         error: MliError | Problem | None = None,
+        published: bool = True,
     ) -> None:
-        """Publish a state."""
+        """Publish a state.
+
+        Args:
+            published: where false, only whoever follows the deployment hears it.
+        """
         problem = Problem.of(error) if isinstance(error, MliError) else error
         with self._lock:
             status = DeploymentStatus(
@@ -98,10 +103,12 @@ class Reporter:
                 serving=self.serving,
                 error=problem,
             )
-            self._last = status
+            if published:
+                self._last = status
             key = identity or ""
             listener = self._listeners.pop(key, None) if state in FINAL else self._listeners.get(key)
-        self._tell(status)
+        if published:
+            self._tell(status)
         if listener is not None:
             listener(status)
 

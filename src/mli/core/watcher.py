@@ -175,8 +175,11 @@ class Watcher:
                     self._store.raise_to(replace(highest, state=state, error=problem))
             except MliError as trouble:
                 log.error("%s", trouble)
-        if state != "superseded" or self._reporter.last is None or self._reporter.last.identity == identity:
-            self._reporter.tell(state, revision=revision, identity=identity, models=models, error=error)
+        last = self._reporter.last
+        is_told_of = state != "superseded" or last is None or last.identity == identity
+        self._reporter.tell(
+            state, revision=revision, identity=identity, models=models, error=error, published=is_told_of
+        )
 
     # --- the thread ----------------------------------------------------------------------------------------
 
