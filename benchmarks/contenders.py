@@ -27,7 +27,7 @@ from mli.core.preparing import prepare
 from mli.core.proving import Prover
 from mli.core.root import Root
 from mli.models.repository import Repository
-from mli.pipeline.sources.images import list_images
+from mli.pipeline.sources.image_files import list_images
 
 POLL_S = 0.05
 LOOP = Path(__file__).with_name("hand_written_loop.py")

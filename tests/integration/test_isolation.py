@@ -234,6 +234,44 @@ def test_what_a_source_needs(tmp_path: Path) -> None:
     assert image_paths(f"{tmp_path}/missing") == ImagePaths((tmp_path / "missing",))
 
 
+@pytest.mark.parametrize("mode", ["container", "none"])
+@pytest.mark.parametrize("uri", ["", "**/*.png", "*/*.png"])
+def test_a_deployment_from_the_network_reads_nothing_outside_by_way_of_a_link(
+    place: Place, isolator: Isolator, tmp_path: Path, mode: IsolationMode, uri: str
+) -> None:
+    private, disk, deep = tmp_path / "private", tmp_path / "disk", place.images / "deep"
+    for folder in (private, disk, deep):
+        folder.mkdir()
+    for path in (private / "p.png", disk / "d.png", deep / "deep.png"):
+        cv2.imwrite(str(path), np.full((SIZE, SIZE, 3), 60, np.uint8))
+    (place.images / "out").symlink_to(private)
+    (place.images / "all").symlink_to("/")
+    for folder in (place.images, deep):
+        (folder / "p.png").symlink_to(private / "p.png")
+        (folder / "d.png").symlink_to(disk / "d.png")  # another folder that its owner allows
+    settings = place.settings(mode)
+    below = (str(place.images), str(disk))
+    source = replace(settings.source, uri=str(place.images / uri), below=below)
+    life = Life(replace(settings, source=source), place.model, isolator)
+    assert life.run().source_ended
+    seen = {record.image_name for record in life.records if record.image_name}
+    refused = {skipped.image_name for record in life.records for skipped in record.skipped}
+    own = {"": {"a.png", "b.png", "c.png"}, "*/*.png": {"deep.png"}}
+    assert seen == {"d.png", *own.get(uri, {"a.png", "b.png", "c.png", "deep.png"})}
+    assert refused == {"p.png"}
+
+
+def test_a_folder_that_became_a_link_out_of_what_is_allowed_is_not_shown(tmp_path: Path) -> None:
+    for folder in ("images/cam", "private"):
+        (tmp_path / folder).mkdir(parents=True)
+    cam, below = tmp_path / "images" / "cam", (str(tmp_path / "images"),)
+    assert image_paths(f"{cam}/*.png", below).own == image_paths(str(cam), below).own == (cam,)
+    cam.rmdir()
+    cam.symlink_to("../private")
+    for uri in (str(cam), f"{cam}/*.png", f"{cam}/a.png"):
+        assert image_paths(uri, below) == ImagePaths(())
+
+
 def test_a_link_shows_nothing_of_the_system_and_stops_no_worker(place: Place, isolator: Isolator) -> None:
     """Whoever may put an image into the folder may put a link there."""
     for name, target in {"slash": "/", "etc": "/etc", "run.png": "/run", "shadow.png": "/etc/shadow"}.items():

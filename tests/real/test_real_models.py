@@ -19,7 +19,8 @@ from mli.config.settings import PipelineSettings, PreprocessSettings, PublishSet
 from mli.models.labels import read_labels
 from mli.pipeline.estimators.registry import open_estimator
 from mli.pipeline.loop import FrameProcessor
-from mli.pipeline.sources.images import decode_file, list_images
+from mli.pipeline.sources.image_files import list_images
+from mli.pipeline.sources.images import decode_file
 from mli.types import Box, ModelSpec, OutputSpec, Prediction
 
 PHOTOS = {

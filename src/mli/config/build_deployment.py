@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mli.config.paths import Problems, absolute, check_file, exists, fixed_part, lies_below
+from mli.config.paths import Problems, absolute, check_file, exists, fixed_part, lies_below, with_targets
 from mli.config.settings import (
     DeploymentSettings,
     DeviceSettings,
@@ -234,4 +234,5 @@ def _source(file: SourceFile, reach: Reach, here: Location, problems: Problems) 
         frames=file.frames,
         seed=file.seed,
         max_pixels=file.max_pixels,
+        below=with_targets(reach.device.allow.paths) if reach.remote and file.kind == "images" else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ def fixed_part(path: Path) -> Path:
 def lies_below(path: Path, folders: Iterable[str]) -> bool:
     """Whether a path or glob stays below one of the folders, once links and ``..`` are followed.
 
-    Links that a wildcard meets are the device owner's own and are not followed here.
+    Links that a wildcard meets are not followed here: the source looks at each of them when it reads.
     """
     fixed = fixed_part(path)
     if ".." in path.parts[len(fixed.parts) :]:  # what * stands for may be a link, and .. would leave its target
@@ -70,3 +71,12 @@ def lies_below(path: Path, folders: Iterable[str]) -> bool:
     except (OSError, RuntimeError):  # links in a circle, or a name that is too long
         return False
     return any(all(part.is_relative_to(folder) for part in real) for folder in allowed)
+
+
+def with_targets(folders: Iterable[str]) -> tuple[str, ...]:
+    """The folders, and where they lie once links are followed.
+
+    Found out here and not when an image is read: a folder that a link has replaced by then is not the one that its
+    owner allowed. The folders' own names stay: a container shows the folder itself where its link was.
+    """
+    return tuple(dict.fromkeys(path for folder in folders for path in (folder, os.path.realpath(folder))))

@@ -29,6 +29,7 @@ class SourceSettings:
         frames: end after so many frames; None goes on.
         seed: of the simulated camera.
         max_pixels: an image whose header promises more is refused before it is decoded.
+        below: folders in which every image lies, once links are followed; None is anywhere.
     """
 
     kind: Literal["images", "demo"]
@@ -38,6 +39,7 @@ class SourceSettings:
     frames: int | None = None
     seed: int = 0
     max_pixels: int = 50_000_000
+    below: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,16 @@ def test_an_allowed_folder_may_be_a_link(root: Path) -> None:
     assert source(root, "private", allow=AllowSettings((str(root / "camera"),)))
 
 
+def test_what_is_read_is_bounded_for_the_network_only(root: Path) -> None:
+    (root / "camera").symlink_to(root / "private")
+    allow = AllowSettings((str(root / "camera"), str(root / "images")))
+    remote, local = (
+        parse(root, BASE, allow=allow, origin=origin).pipelines[0].source for origin in ("remote", "file")
+    )
+    assert remote.below == (str(root / "camera"), str(root / "private"), str(root / "images"))
+    assert local.below is None
+
+
 def test_without_allowed_folders_nothing_is_read(root: Path) -> None:
     with pytest.raises(UsageError, match=r"may read \(none\)"):
         source(root, "images", allow=AllowSettings())

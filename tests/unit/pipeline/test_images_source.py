@@ -18,7 +18,8 @@ from tests.unit.pipeline.encoded_images import FORMATS, encode, pixels, png_prom
 from mli.config.settings import SourceSettings
 from mli.errors import ImageRefused, RefusedError, RetryError
 from mli.pipeline.sources import images
-from mli.pipeline.sources.images import ImagesSource, list_images, natural_key, plain_text
+from mli.pipeline.sources.image_files import list_images, natural_key, plain_text
+from mli.pipeline.sources.images import ImagesSource
 from mli.pipeline.sources.source import Capture, Reading
 
 PNG = encode(pixels())
@@ -400,3 +401,108 @@ def test_listing_something_that_is_not_there_is_an_error(tmp_path: Path) -> None
         with pytest.raises(OSError, match="No such file"):
             list_images(str(tmp_path / uri))
     assert list_images(str(tmp_path / "*.jpg")) == []
+
+
+# --- bounded: what a deployment from the network may read ----------------------------------------------------
+
+
+@pytest.fixture
+def allowed(tmp_path: Path) -> Path:
+    """A folder that may be read, beside one that may not."""
+    put(tmp_path / "images", "1.png", "left/2.png", "left/deep/3.png", ".hidden/x.png")
+    put(tmp_path / "private", "secret.png", "deep/secret.png")
+    return tmp_path / "images"
+
+
+def bounded(uri: Path | str, allowed: Path, *, sweep: bool = True) -> ImagesSource:
+    return ImagesSource(SourceSettings("images", str(uri), once=sweep, below=(str(allowed),)), None)
+
+
+GLOBS = ["*.png", "**/*.png", "*/*.png", "**", "**/deep/*.png", "left/*.png", "le?t/**/*.png", "**/**/3.png", ".h*/*"]
+
+
+@pytest.mark.parametrize("pattern", GLOBS)
+def test_a_bounded_glob_finds_what_any_glob_finds(allowed: Path, pattern: str) -> None:
+    found = list_images(str(allowed / pattern), (str(allowed),))
+    assert found
+    assert found == list_images(str(allowed / pattern))
+
+
+@pytest.mark.parametrize("pattern", ["**/*.png", "*/*.png", "*/*/*.png", "*/out/*.png", "o[u]t/**/*.png", "**"])
+@pytest.mark.parametrize("target", ["../private", "/"])
+def test_a_bounded_glob_lists_nothing_that_a_link_leads_out_to(allowed: Path, pattern: str, target: str) -> None:
+    (allowed / "out").symlink_to(target)
+    (allowed / "left" / "out").symlink_to(Path(allowed, target).resolve())
+    found = list_images(str(allowed / pattern), (str(allowed),))
+    assert not [path for path in found if "secret" in path or not Path(path).resolve().is_relative_to(allowed)]
+    assert ("left" in str(found)) == (pattern in ("**/*.png", "*/*.png", "*/*/*.png", "**"))
+
+
+def test_what_is_left_out_is_told_once(allowed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (allowed / "out").symlink_to("../private")
+    for _ in range(3):
+        list_images(str(allowed / "*/*.png"), (str(allowed),))
+    (record,) = caplog.records
+    assert f"{allowed}/out is left out: a link leads out of the folders" in record.getMessage()
+
+
+def test_links_that_stay_inside_are_followed_by_a_bounded_star(allowed: Path) -> None:
+    (allowed / "newest").symlink_to("left")
+    (allowed / "loop").symlink_to(".")
+    found = list_images(str(allowed / "*/*.png"), (str(allowed),))
+    assert [path.removeprefix(f"{allowed}/") for path in found] == ["left/2.png", "loop/1.png", "newest/2.png"]
+    assert len(list_images(str(allowed / "**/*.png"), (str(allowed),))) == 3  # the two could go on for ever
+
+
+@pytest.mark.parametrize("uri", ["", "*.png", "**/*.png", "9.png"])
+def test_a_link_to_an_image_outside_is_refused_and_named(allowed: Path, uri: str) -> None:
+    (allowed / "9.png").symlink_to("../private/secret.png")
+    source = bounded(allowed / uri, allowed)
+    captures = [capture for capture in iter(source.read, Reading.END) if isinstance(capture, Capture)]
+    (linked,) = [capture for capture in captures if capture.image_name == "9.png"]
+    with pytest.raises(ImageRefused, match=r"9\.png: cannot be read: a link leads out of .*`allow\.paths`"):
+        linked.decode()
+    for capture in captures:
+        if capture is not linked:
+            assert capture.decode().shape
+
+
+def test_a_link_inside_leads_to_its_image(allowed: Path) -> None:
+    (allowed / "9.png").symlink_to("left/2.png")
+    assert take(bounded(allowed / "9.png", allowed)).decode().shape
+
+
+@pytest.mark.usefixtures("relist_always")
+@pytest.mark.parametrize("uri", ["left", "left/*.png", "left/2.png"])
+def test_a_folder_that_becomes_a_link_shows_nothing_more(
+    allowed: Path, uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (allowed.parent / "private" / "2.png").write_bytes(PNG)
+    source = bounded(allowed / uri, allowed, sweep=False)
+    listed = take(source)
+    shutil.rmtree(allowed / "left")
+    (allowed / "left").symlink_to("../private")
+    with pytest.raises(ImageRefused, match="a link leads out of"):
+        listed.decode()
+    if uri != "left/2.png":
+        assert source.read() is Reading.NOTHING_YET
+        assert "cannot be listed: a link leads out of" in caplog.text
+
+
+@pytest.mark.parametrize("swapped", ["left", "left/2.png"])
+def test_a_link_that_comes_after_the_look_leads_nowhere(
+    allowed: Path, swapped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (allowed.parent / "private" / "2.png").write_bytes(PNG)
+    capture = take(bounded(allowed / "left" / "2.png", allowed))
+    look = os.path.realpath
+
+    def look_and_swap(path: str) -> str:
+        found = look(path)
+        (allowed / swapped).rename(allowed / "gone")
+        (allowed / swapped).symlink_to(allowed.parent / "private" / swapped.removeprefix("left").removeprefix("/"))
+        return found
+
+    monkeypatch.setattr(os.path, "realpath", look_and_swap)
+    with pytest.raises(ImageRefused, match=r"2\.png: cannot be read: (Not a directory|Too many levels)"):
+        capture.decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import os
 import stat
@@ -13,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from mli.config.settings import PipelineSettings
+from mli.pipeline.sources.image_files import EXTENSIONS, Below, fixed_part, lies_inside, matches
 from mli.types import ModelSpec
 
 PACKAGES = ("mli", "numpy", "cv2", "onnxruntime", "onnx", "ai_edge_litert", "openvino")
@@ -31,8 +31,6 @@ NETWORK_FILES = (
     "/etc/ca-certificates",
 )
 SYSTEM_PLACES = ("/usr", "/etc", "/run", "/proc", "/dev", "/sys", "/boot", "/var/run")
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-"""As the source has them; it cannot be asked without the libraries of the work."""
 LINKS_FOLLOWED = 1000
 """Links to images elsewhere, of one source."""
 
@@ -63,7 +61,7 @@ def worker_view(settings: PipelineSettings, model: ModelSpec) -> View:
         folders.append(Path(model.compiled_file).parent)
     if settings.source.kind != "images":
         return View(readable=tuple(folders))
-    images = image_paths(settings.source.uri)
+    images = image_paths(settings.source.uri, settings.source.below)
     return View(readable=(*folders, *images.own), linked=images.linked)
 
 
@@ -109,12 +107,23 @@ class ImagePaths:
     linked: tuple[Path, ...] = ()
 
 
-def image_paths(uri: str) -> ImagePaths:
+def image_paths(uri: str, below: Below = None) -> ImagePaths:
     """What a source reads: the folder of its images, and images elsewhere that links in it lead to.
 
     Args:
         uri: folder, glob or file.
+        below: nothing that lies elsewhere is seen; see ``SourceSettings``.
     """
+    found = _image_paths(uri, below)
+    if below is None:
+        return found
+    own, linked = (
+        tuple(path for path in paths if lies_inside(str(path), below)) for paths in (found.own, found.linked)
+    )
+    return ImagePaths(own, linked)
+
+
+def _image_paths(uri: str, below: Below) -> ImagePaths:
     path = Path(os.path.abspath(uri))  # noqa: PTH100 - pathlib would keep `..`
     if path.is_dir():
         return ImagePaths((path,), _harmless(_linked_images(path)))
@@ -122,8 +131,8 @@ def image_paths(uri: str) -> ImagePaths:
         # The folder and not the file: a file may be replaced by another of its name.
         targets = {target.parent for target in _hops(path)}
         return ImagePaths((path.parent,), _harmless(targets - {path.parent}))
-    fixed = Path(*path.parts[: next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), None)])
-    folders = {fixed, *(Path(found).parent for found in glob.iglob(uri, recursive=True))}
+    fixed = fixed_part(path)
+    folders = {fixed, *(Path(found).parent for found in matches(uri, below))}
     links = {folder for folder in folders if folder != fixed and folder.is_symlink()}
     targets = {hop for link in links for hop in _hops(link)}
     targets |= {target for folder in folders for target in _linked_images(folder)}
@@ -137,7 +146,7 @@ def _linked_images(folder: Path) -> set[Path]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_symlink() and entry.name.lower().endswith(IMAGES) and _is_file(entry.path):
+                if entry.is_symlink() and entry.name.lower().endswith(EXTENSIONS) and _is_file(entry.path):
                     targets |= {hop for hop in _hops(Path(entry.path)) if not hop.is_relative_to(folder)}
                 if len(targets) >= LINKS_FOLLOWED:
                     break

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import glob
 import logging
 import os
-import re
 import stat
 import time
 from collections.abc import Callable
@@ -17,6 +14,7 @@ import cv2
 import numpy as np
 
 from mli.errors import ImageRefused, RefusedError, RetryError
+from mli.pipeline.sources.image_files import EXTENSIONS, Below, list_images, natural_key, open_image, plain_text
 from mli.pipeline.sources.image_header import read_header
 from mli.pipeline.sources.source import Capture, Reading
 
@@ -26,64 +24,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MAX_FILE_BYTES = 256 * 1024 * 1024
 RELIST_S = 1.0
 """A folder is listed again at most so often while its pass goes on …"""
 RELIST_SHARE = 0.05
 """… and listing a huge one takes no more than this part of the time."""
 
-NaturalKey = tuple[tuple[tuple[int, int, str], ...], str]
 
-
-def natural_key(path: str) -> NaturalKey:
-    """Sort key by which ``image2`` comes before ``image10``; no two paths have the same."""
-    parts = re.split(r"([0-9]+)", path.casefold())
-    key = tuple((0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts if part)
-    return key, path
-
-
-def plain_text(path: str) -> str:
-    """A path as every encoder and terminal takes it.
-
-    File names may hold any bytes: those that are no UTF-8, and control characters, become ``\\xff``.
-    """
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
-def list_images(uri: str) -> list[str]:
-    """Paths of the images that ``uri`` (folder, glob or file) stands for, in natural order.
-
-    Hidden files are left out, unless the file is ``uri`` itself.
-
-    Raises:
-        OSError: there is no such file or folder, or it cannot be listed.
-    """
-    path = Path(uri)
-    if path.is_dir():
-        with os.scandir(path) as entries:
-            names = [entry.path for entry in entries if not entry.name.startswith(".")]
-    elif path.exists():
-        return [str(path)]
-    else:
-        if not _fixed_part(path).is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
-        names = glob.glob(uri, recursive=True)
-    images = (name for name in names if name.lower().endswith(EXTENSIONS))
-    return sorted(images, key=lambda name: natural_key(plain_text(name)))
-
-
-def _fixed_part(path: Path) -> Path:
-    """The folder before the first wildcard of a glob; the path itself where it has none."""
-    for index, part in enumerate(path.parts):
-        if glob.has_magic(part):
-            return Path(*path.parts[:index])
-    return path
-
-
-def decode_file(path: str, max_pixels: int) -> Image:
+def decode_file(path: str, max_pixels: int, below: Below = None) -> Image:
     """Read and decode one image.
+
+    Args:
+        below: see ``open_image``.
 
     Returns:
         uint8 (height, width, 3), BGR; orientation by EXIF applied, alpha dropped.
@@ -92,7 +44,7 @@ def decode_file(path: str, max_pixels: int) -> Image:
         ImageRefused: not a regular file, not an image, larger than ``max_pixels``, or damaged.
     """
     name = plain_text(Path(path).name)
-    return decode(_read(path, name), name, max_pixels)
+    return decode(_read(path, name, below), name, max_pixels)
 
 
 def decode(data: bytes, name: str, max_pixels: int) -> Image:
@@ -119,10 +71,9 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image:
     return image.astype(np.uint8, copy=False)
 
 
-def _read(path: str, name: str) -> bytes:
+def _read(path: str, name: str, below: Below) -> bytes:
     try:
-        # Non-blocking: opening a named pipe that someone put into the folder must not hang.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_image(path, below)
     except OSError as error:
         raise ImageRefused(f"{name}: cannot be read: {error.strerror}") from error
     try:
@@ -164,6 +115,7 @@ class ImagesSource:
     ) -> None:
         self.finite = settings.once
         self._uri = settings.uri
+        self._below = settings.below
         self._max_pixels = settings.max_pixels
         self._clock = clock
         self._refused: dict[str, tuple[int, int]] = {}
@@ -226,7 +178,7 @@ class ImagesSource:
 
     def _listed(self) -> list[str]:
         try:
-            paths = list_images(self._uri)
+            paths = list_images(self._uri, self._below)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and self._last == plain_text(self._uri):
                 return []  # a single file that is done may be taken away
@@ -260,7 +212,7 @@ class ImagesSource:
     def _decode(self, path: str) -> Image:
         identity = _identity(path)
         try:
-            return decode_file(path, self._max_pixels)
+            return decode_file(path, self._max_pixels, self._below)
         except ImageRefused:
             if not self.finite:
                 self._refused[path] = identity
