@@ -177,12 +177,12 @@ def test_a_restart_of_the_device_delivers_what_the_last_run_left(
     assert [int(event["payload"]) for event in recording_broker.events()] == list(range(1, 11))
 
 
-@pytest.mark.parametrize("answer", ["132", "code1", "drop"])
+@pytest.mark.parametrize("answer", ["132", "code1", "drop", "mute"])
 def test_a_broker_without_mqtt_5_is_spoken_to_in_311(
     answer: str, tmp_path: Path, recording_broker: RecordingBrokerProcess
 ) -> None:
     recording_broker.start(Behaviour(refuse_v5=answer))
-    with DeliveryRig(tmp_path, recording_broker.settings()) as rig:
+    with DeliveryRig(tmp_path, recording_broker.settings(connect_timeout_s=0.5)) as rig:
         rig.feed(1, 3)
         rig.wait_empty()
         assert rig.sink.status().protocol == "MQTT 3.1.1"
@@ -194,6 +194,14 @@ def test_a_broker_without_mqtt_5_is_spoken_to_in_311(
     assert {event["protocol"] for event in recording_broker.events()} == {4}
     again = [one for one in recording_broker.events("connect") if one["protocol"] == 5]
     assert len(again) == tried, "the version is remembered"
+
+
+def test_an_old_brokers_refusal_is_told_although_it_hangs_up_on_mqtt_5(
+    tmp_path: Path, recording_broker: RecordingBrokerProcess
+) -> None:
+    recording_broker.start(Behaviour(refuse_v5="drop", connack=4))
+    with DeliveryRig(tmp_path, recording_broker.settings()) as rig:
+        wait_until(lambda: "bad user name or password" in (rig.sink.status().last_error or ""), "the refusal")
 
 
 def test_a_broker_that_only_dies_is_not_taken_for_an_old_one(

@@ -14,7 +14,15 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from tests.fixtures.alpn_front import ALPN, AlpnFront
-from tests.fixtures.brokers import AmqttBroker, Certificates, Mosquitto, free_port, wait_until
+from tests.fixtures.brokers import (
+    AmqttBroker,
+    Certificates,
+    Mosquitto,
+    RecordingBrokerProcess,
+    free_port,
+    wait_until,
+)
+from tests.fixtures.recording_broker import Behaviour
 
 from mli.config.settings import DeviceSettings, MqttSettings, TlsSettings
 from mli.core.doctor.broker import (
@@ -62,6 +70,15 @@ def test_all_is_well(patient_at: PatientAt, make_mosquitto: MakeMosquitto, certi
 def test_an_old_broker_is_spoken_to_in_its_own_protocol(patient_at: PatientAt, amqtt_broker: AmqttBroker) -> None:
     verdict = check_login(patient_at(amqtt_broker.settings(protocol="3.1.1")))
     assert verdict == Verdict("ok", f"MQTT 3.1.1 accepted client id {THING}")
+
+
+@pytest.mark.parametrize("answer", ["drop", "mute"])
+def test_an_old_broker_that_does_not_answer_mqtt_5(
+    answer: str, patient_at: PatientAt, recording_broker: RecordingBrokerProcess
+) -> None:
+    recording_broker.start(Behaviour(refuse_v5=answer))
+    patient = patient_at(recording_broker.settings(connect_timeout_s=0.5))
+    assert check_login(patient) == Verdict("ok", f"MQTT 3.1.1 accepted client id {THING}")
 
 
 # --- the way there ---------------------------------------------------------------------------------------------

@@ -156,6 +156,14 @@ def test_amqtt_which_speaks_311_alone_takes_part(amqtt_broker: AmqttBroker) -> N
         assert heard(session, 1)[0].payload == b"1"
 
 
+@pytest.mark.parametrize("answer", ["132", "code1", "drop", "mute"])
+def test_a_broker_without_mqtt_5_is_spoken_to_in_311(answer: str, recording_broker: RecordingBrokerProcess) -> None:
+    recording_broker.start(Behaviour(refuse_v5=answer))
+    with RemoteSession(replace(recording_broker.settings(connect_timeout_s=0.5), client_id="")) as session:
+        assert session.protocol == "MQTT 3.1.1"
+        session.publish_retained("mli/deployments/a", b"1")
+
+
 def test_no_broker_is_said_at_the_start() -> None:
     with pytest.raises(RetryError, match="cannot be reached"), RemoteSession(MqttSettings("127.0.0.1", free_port())):
         pass

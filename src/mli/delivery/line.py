@@ -26,6 +26,7 @@ from mli.errors import MliError, RefusedError, RetryError
 if TYPE_CHECKING:
     from mli.config.settings import MqttSettings
 
+UNSPECIFIED = 128  # paho's word for a connection that was closed without one
 UNSUPPORTED_PROTOCOL = 132
 TOPICS_A_PACKET = 8  # AWS IoT Core takes no more in one SUBSCRIBE
 _FIRST_ANSWER_S = 3.0
@@ -67,7 +68,7 @@ class Line:
         self._closing = threading.Event()
         self._subscribed = False
         self._connections = 0
-        self._unsupported = self._is_mute = self._is_accepted = False
+        self._unsupported = self._is_mute = self._hung_up = self._is_accepted = False
         self._keeps_session = True
         self._version = MQTTProtocolVersion.MQTTv5
         self._asked: dict[int, Sequence[str]] = {}  # SUBSCRIBE packets of this connection's beginning
@@ -80,15 +81,20 @@ class Line:
         """How often the line was lost and came back."""
         return max(0, self._connections - 1)
 
+    @property
+    def _is_unanswered(self) -> bool:
+        """The last CONNECT had no answer: neither yes nor no."""
+        return self._is_mute or self._hung_up
+
     def __enter__(self) -> Self:
         first = MQTTProtocolVersion.MQTTv311 if self._settings.protocol == "3.1.1" else MQTTProtocolVersion.MQTTv5
         error = self._try(first)
-        if error is not None and self._is_mute and first == MQTTProtocolVersion.MQTTv5:
+        if error is not None and self._is_unanswered and first == MQTTProtocolVersion.MQTTv5:
             # Some brokers take for something else what MQTT 5 adds to a CONNECT, and wait for more bytes of it.
-            self._keeps_session = False
+            self._keeps_session = not self._is_mute
             error = self._try(first)
-        if error is not None and self._unsupported and self._settings.protocol == "auto":
-            error = self._try(MQTTProtocolVersion.MQTTv311)
+        if error is not None and (self._unsupported or self._is_unanswered) and self._settings.protocol == "auto":
+            error = self._try(MQTTProtocolVersion.MQTTv311)  # old brokers hang up on 5, or say nothing at all
         if error is not None:
             raise error
         return self
@@ -120,8 +126,8 @@ class Line:
     def _connect(self, version: MQTTProtocolVersion) -> MliError | None:
         settings = self._settings
         self._first_answer = queue.Queue()
-        self._unsupported, self._subscribed, self._is_mute = False, False, False
-        self._is_accepted = False
+        self._unsupported = self._is_mute = self._hung_up = self._is_accepted = False
+        self._subscribed = False
         self._version = version
         self.protocol = "MQTT 5" if version == MQTTProtocolVersion.MQTTv5 else "MQTT 3.1.1"
         client = self._client = self._new_client(version)
@@ -255,26 +261,28 @@ class Line:
             self._log.warning("connected again to %s", self._address())
         self._answer(None)
 
-    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_disconnect(self, _client: mqtt.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
+        why = f": {reason}" if flags.is_disconnect_packet_from_server or reason.value != UNSPECIFIED else ""
         was_accepted, self._is_accepted = self._is_accepted, False
         if self._closing.is_set():
             return
         if was_accepted:
             self._lost()
         if self._subscribed:
-            self._log.warning("the connection to %s was lost: %s; trying again", self._address(), reason)
+            self._log.warning("the connection to %s was lost%s; trying again", self._address(), why)
         elif was_accepted:
             self._answer(
                 RefusedError(
                     "The broker ended the connection instead of answering the subscription.",
                     where=f"{self._address()}: {', '.join(self._topics)}",
-                    got=str(reason),
+                    got=str(reason) if why else "it closed the connection without a reason",
                     remedy="Check what the broker allows this user to read; AWS IoT Core wants iot:Subscribe on the "
                     "topicfilter and iot:Receive on the topic.",
                 )
             )
         else:
-            self._answer(self._unreachable(f"the connection was closed before it was accepted: {reason}", None))
+            self._hung_up = True
+            self._answer(self._unreachable(f"the connection was closed before it was accepted{why}", None))
 
     def _on_message(self, _client: mqtt.Client, _data: Any, _message: mqtt.MQTTMessage) -> None:
         """A message came."""

@@ -40,6 +40,7 @@ class Knock:
         accepted: the broker took the connection.
         refusal: why it did not, or why there was none.
         code: the broker's reason where it refused.
+        unanswered: connected, and neither a yes nor a no to CONNECT.
         taken_over: another client with the same id ended the connection, or so it seems.
         subscribed: whether each topic that was asked for was granted.
         retained: what the broker holds on them.
@@ -49,6 +50,7 @@ class Knock:
     accepted: bool = False
     refusal: str | None = None
     code: int | None = None
+    unanswered: bool = False
     taken_over: bool = False
     subscribed: dict[str, bool] = field(default_factory=dict)
     retained: dict[str, bytes] = field(default_factory=dict)
@@ -78,9 +80,11 @@ def knock(
 def _knock(settings: MqttSettings, client_id: str, subscribe: tuple[str, ...], stay: bool) -> Knock:
     version = MQTTProtocolVersion.MQTTv311 if settings.protocol == "3.1.1" else MQTTProtocolVersion.MQTTv5
     found = _Session(settings, client_id, version, subscribe, stay).run()
-    if settings.protocol == "auto" and not found.accepted and found.code == UNSUPPORTED_PROTOCOL:
-        return _Session(settings, client_id, MQTTProtocolVersion.MQTTv311, subscribe, stay).run()
-    return found
+    if settings.protocol != "auto" or not (found.unanswered or found.code == UNSUPPORTED_PROTOCOL):
+        return found
+    # Old brokers hang up on MQTT 5, or say nothing at all.
+    old = _Session(settings, client_id, MQTTProtocolVersion.MQTTv311, subscribe, stay).run()
+    return found if old.unanswered else old
 
 
 class _Session:
@@ -157,6 +161,7 @@ class _Session:
                     return
             elif now >= deadline:
                 if not self._answered:
+                    self.found.unanswered = True
                     self.found.refusal = f"no answer to CONNECT within {self._settings.connect_timeout_s:g} s"
                 return
 
@@ -164,6 +169,7 @@ class _Session:
         """The broker closed the connection."""
         found = self.found
         if not self._answered:
+            found.unanswered = True
             found.refusal = "the broker closed the connection without an answer"
         elif found.accepted:
             found.accepted = False

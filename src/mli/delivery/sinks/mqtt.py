@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mli.config.settings import MqttSettings
 from mli.delivery.sinks.mqtt_allowance import RETRY_MIN_S, Allowance
-from mli.delivery.sinks.mqtt_connection import End, EndKind, MqttConnection, Protocol, Will
+from mli.delivery.sinks.mqtt_connection import End, MqttConnection, Protocol, Will
 from mli.delivery.sinks.mqtt_handshake import Handshake
 from mli.delivery.sinks.mqtt_options import TWIN_REMEDY, tls_context
 from mli.delivery.sinks.mqtt_side_traffic import Incoming, SideTraffic
@@ -183,7 +183,7 @@ class MqttSink:
             self._attempt = connection
         return End("closed") if self._closing.is_set() else connection.run()
 
-    def _probe(self, protocol: Protocol) -> EndKind:
+    def _probe(self, protocol: Protocol) -> End:
         """Connect and leave at once, telling nobody; ``closed`` means that the broker accepted."""
         assert self._listener is not None
         connection = MqttConnection(
@@ -191,7 +191,7 @@ class MqttSink:
             ack_timeout_s=self._ack_timeout_s,
         )
         end = self._serve(connection)
-        return "failed" if self._closing.is_set() else end.kind
+        return End("failed") if self._closing.is_set() else end
 
     def _explain(self, end: End) -> End:
         """Many brokers do not say why they close a connection that a twin's has replaced."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mli.config.settings import MqttSettings
 from mli.delivery.sinks.mqtt_allowance import Allowance, Request
-from mli.delivery.sinks.mqtt_connection import End, EndKind, Protocol, Will
+from mli.delivery.sinks.mqtt_connection import End, Protocol, Will
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Handshake:
     """
 
     def __init__(
-        self, settings: MqttSettings, will: Will | None, allowance: Allowance, probe: Callable[[Protocol], EndKind]
+        self, settings: MqttSettings, will: Will | None, allowance: Allowance, probe: Callable[[Protocol], End]
     ) -> None:
         self._settings = settings
         self._will = will
@@ -69,18 +69,18 @@ class Handshake:
             return self._fall_back(end.reason)
         if self._decided is not None:
             return False
-        if end.kind == "mute" and self._probe("5") == "unsupported":
-            return self._fall_back(f"{self._settings.host}:{self._settings.port}: the broker does not speak MQTT 5")
-        if end.kind == "silent" and self._speaks_only_311():
-            return self._fall_back(f"{end.reason}, twice, and accepted MQTT 3.1.1 in between")
-        return False
+        if end.kind not in ("silent", "mute") or not self._speaks_only_311():
+            return False
+        return self._fall_back(f"{end.reason}, twice, but to one of MQTT 3.1.1 in between")
 
     def _speaks_only_311(self) -> bool:
-        """Some old brokers close the connection on a version that they do not know, just as a dying one does.
+        """Some old brokers close the connection on a version that they do not know, or say nothing, as dying ones do.
 
-        Only where 3.1.1 is accepted, and 5 then closed in silence once more, is it the version.
+        Only where 3.1.1 has an answer, be it no, and 5 then has none once more, is it the version.
         """
-        return self._probe("3.1.1") == "closed" and self._probe("5") in ("silent", "unsupported")
+        old = self._probe("3.1.1")
+        is_answer = old.kind == "closed" or (old.kind == "failed" and old.code is not None)
+        return is_answer and self._probe("5").kind in ("silent", "mute", "unsupported")
 
     def _fall_back(self, why: str) -> bool:
         self._decided = "3.1.1"
@@ -99,7 +99,7 @@ class Handshake:
         if end.code not in RETAIN_OR_QOS and not self._allowance.is_left_out(request.name):
             self._refusals += 1
             is_probed = self._refusals in PROBED_REFUSALS or self._refusals % 10 == 0
-            if not is_probed or self._probe(self.protocol) != "closed":
+            if not is_probed or self._probe(self.protocol).kind != "closed":
                 return False
         self._allowance.denied(request, f"with it, {end.reason}", is_costly=True)
         return True
