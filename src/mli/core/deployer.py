@@ -346,6 +346,9 @@ class Deployer:
             if state in ("superseded", "cancelled"):
                 return
             wanted.judged(error)
+        with self._changed:
+            if self._now is wanted:
+                self._now = None  # before it is told: whoever cancels what has ended must not wait for another word
         self._watcher.ended(wanted, state, error)
 
 
