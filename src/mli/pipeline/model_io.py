@@ -80,6 +80,12 @@ def _input_from_model(model: ModelSpec, info: TensorInfo, changes: PreprocessSet
     else:
         channels_last = fourth in (1, 3) and second not in (1, 3)
     channels, height, width = (fourth, second, third) if channels_last else (second, third, fourth)
+    if channels not in (*_CHANNELS.values(), None):
+        raise ModelRefused(
+            f"{model.model_file}: input {info.name!r} is not an image of 3 or 1 channels",
+            expected="[1, 3, height, width], [1, height, width, 3], or 1 instead of 3",
+            got=shape_text(info),
+        )
     width, height = changes.width or width, changes.height or height
     if width is None or height is None:
         raise ModelRefused(
@@ -185,15 +191,33 @@ def _check_labels(model: ModelSpec, outputs: tuple[OutputSpec, ...], infos: tupl
                     got=shape_text(info),
                 )
         elif width is not None and width != len(model.labels):
+            if model.task == "classification" and sum(size != 1 for size in info.shape[1:]) > 1:
+                raise _no_classifier(model, info)
             raise labels_differ(model, output.name, width)
+
+
+def _no_classifier(model: ModelSpec, info: TensorInfo) -> ModelRefused:
+    """The error for a detector or another map of values that nobody called so."""
+    return ModelRefused(
+        f"{model.name}: output {info.name!r} of {model.model_file} is not a classifier's",
+        expected=f"[1, {len(model.labels)}]: one value for each of the {len(model.labels)} labels",
+        got=shape_text(info),
+        remedy="a detector has outputs of the kinds scores and boxes, or detections; pack it with "
+        "`mli model pack … --output NAME=KIND`. What gives them otherwise needs them as its last step",
+    )
 
 
 def labels_differ(model: ModelSpec, output: str, width: int) -> ModelRefused:
     """The error for a model whose output width is not the number of labels."""
+    count = len(model.labels)
+    hint = {
+        width + 1: f", one too many: is the first, {model.labels[0]!r}, a background that the model does not have?",
+        width - 1: ", one too few: does the model begin with a background?",
+    }
     return ModelRefused(
         f"{model.name}: the model and its labels do not belong together",
         expected=f"{width} labels, one for each value of output {output!r} of {model.model_file}",
-        got=f"{len(model.labels)} labels",
+        got=f"{count} labels{hint.get(count, '')}",
         remedy="pack the model with the labels it was trained with, one a line, in the order of its outputs",
     )
 

@@ -126,6 +126,13 @@ def test_an_input_that_is_no_image_is_refused(tmp_path: Path) -> None:
     assert "[1, 512]" in text
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 8, 8, 4), (1, 2, 8, 8)])
+def test_an_image_of_other_channels_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    text = refusal(spec(write_onnx_constants(tmp_path / "m.onnx", {"p": np.zeros((1, 3), np.float32)}, shape)))
+    assert "input 'data' is not an image of 3 or 1 channels" in text
+    assert str(list(shape)) in text
+
+
 def test_an_element_type_that_cannot_be_fed_is_refused(tmp_path: Path) -> None:
     path = write_onnx_means(tmp_path / "m.onnx", dtype="int64")
     text = refusal(spec(path))
@@ -168,8 +175,27 @@ def test_labels_of_another_number_say_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 6), (1, 2, 3), (1, 3, 2), (6,), (1, 6, 1, 1)])
 def test_all_values_of_a_classifier_count(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = write_onnx_constants(tmp_path / "m.onnx", {"p": np.zeros(shape, np.float32)})
-    assert "6 labels" in refusal(spec(path))
     assert resolved(spec(path, labels=tuple("abcdef"))).outputs[0].name == "p"
+
+
+@pytest.mark.parametrize(
+    ("labels", "hint"), [("abcd", "'a', a background"), ("ab", "begin with a background"), ("a", None)]
+)
+def test_a_label_too_many_or_too_few_is_probably_the_background(
+    tmp_path: Path, labels: str, hint: str | None
+) -> None:
+    text = refusal(spec(write_onnx_means(tmp_path / "m.onnx"), labels=tuple(labels)))
+    assert "found:    " + str(len(labels)) in text
+    assert hint in text if hint else "background" not in text
+
+
+@pytest.mark.parametrize("shape", [(1, 84, 8400), (1, 3, 20, 20), (1, 2, 3)])
+def test_what_is_a_detectors_or_a_map_is_not_blamed_on_the_labels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    text = refusal(spec(write_onnx_constants(tmp_path / "m.onnx", {"p": np.zeros(shape, np.float32)})))
+    assert "pets: output 'p' of m.onnx is not a classifier's" in text
+    assert "[1, 3]: one value for each of the 3 labels" in text
+    assert str(list(shape)) in text
+    assert "--output NAME=KIND" in text
 
 
 def test_an_open_output_is_left_to_the_first_frame(tmp_path: Path) -> None:

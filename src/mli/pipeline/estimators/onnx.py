@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,15 @@ _DTYPES = {"float": "float32", "double": "float64"}
 _ERRORS_ONLY = 3
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc")
 """onnxruntime has no class of error for it."""
+_CLUTTER = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|^Fatal error: |^/\S+:\d+ .*?\) (?=[A-Z])"
+)
+"""What stands before the cause in its messages: a code, the path of a copy, a place in its own source."""
+_REMEDIES = (
+    ("not a registered function/op", "export the model without its own operators: nothing but onnxruntime's is run"),
+    (" IR version", "save the model with an older version of the onnx package, or install a newer onnxruntime"),
+    (" opset", "export the model again for an older opset (17 runs everywhere), or install a newer onnxruntime"),
+)
 
 
 class OnnxEstimator:
@@ -72,9 +82,11 @@ def _load(path: str, threads: int) -> Any:
         return onnxruntime.InferenceSession(path, _options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:
         _check_memory(error)
+        cause = _first_line(error)
         raise ModelRefused(
             f"{Path(path).name}: onnxruntime {onnxruntime.__version__} cannot load this model",
-            got=_first_line(error),
+            got=cause,
+            remedy=next((remedy for words, remedy in _REMEDIES if words in cause), None),
         ) from error
 
 
@@ -105,5 +117,7 @@ def _check_memory(error: Exception) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    line = (str(error).strip().splitlines() or [""])[0]
+    while cut := _CLUTTER.match(line):
+        line = line[cut.end() :]
+    return line or type(error).__name__
