@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from mli.config.settings import PipelineSettings
 from mli.core.isolation.isolator import Isolator
+from mli.core.record_check import RecordCheck
 from mli.core.restart import LONGEST_DELAY_S, RestartPolicy
 from mli.core.wire import Ack, Go, Ready, Start, Stop, Warm
 from mli.core.worker_process import Death, WorkerProcess
@@ -126,6 +127,8 @@ class PipelineSupervisor(threading.Thread):
         self._gave_up = False
         self._isolator = isolator
         self._worker: WorkerProcess | None = None
+        self._check = RecordCheck(settings, model)
+        self._epoch = ""
         self._newest = 0
         self._positions: deque[str] = deque(maxlen=RECENT)
         self._counters = Counters()
@@ -278,11 +281,13 @@ class PipelineSupervisor(threading.Thread):
         resume = self._store.resume(self.settings.name, self._source_key)
         if resume.position is not None and self.settings.source.once:
             self._log.warning("pipeline %s goes on after %s, where it stopped", self.settings.name, resume.position)
-        self._counters = resume.counters
+        self._counters, self._epoch = resume.counters, resume.epoch
         return Go(resume, self._caution)
 
     def _take(self, message: Warm | Ready | Record) -> None:
         if isinstance(message, Record):
+            if (why_not := self._check.why_not(message, self._epoch)) is not None:
+                raise ValueError(f"it sent a record that no worker of this pipeline makes: {why_not}")
             self._newest = message.number
             self._store.submit(message, self._committed)
             return

@@ -180,7 +180,10 @@ class Wire:
         end = _LENGTH.size + length
         if len(self._buffer) < end:
             return None
-        body = json.loads(bytes(self._buffer[_LENGTH.size : end]))
+        try:
+            body = json.loads(bytes(self._buffer[_LENGTH.size : end]))
+        except RecursionError as error:
+            raise ValueError("a message on the wire is nested too deeply") from error
         del self._buffer[:end]
         message: WireMessage = frozen_json.from_json(_KINDS[body["kind"]], body["value"])
         return message

@@ -177,7 +177,7 @@ class WorkerProcess:
             case Trying():
                 self._trying = message.position
             case Heartbeat():
-                self.oldest_frame_s = message.oldest_frame_s
+                self.oldest_frame_s = float(message.oldest_frame_s)
                 return self._overdue() or self._too_large()
             case Warm() | Ready():
                 # Looked at first: what a model takes when it is loaded is no passing need of a frame.
