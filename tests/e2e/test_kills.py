@@ -16,7 +16,7 @@ import psutil
 import pytest
 from tests.fixtures.brokers import RecordingBrokerProcess, wait_until
 from tests.fixtures.color_model import color_archive, endless_on_white, numbered_images, white_image
-from tests.fixtures.mli_process import kill_group, run_mli, start_mli, workers_of
+from tests.fixtures.mli_process import is_alive, kill_group, run_mli, start_mli, workers_of
 from tests.fixtures.recording_broker import Behaviour
 
 IMAGES = 1000
@@ -187,20 +187,13 @@ def test_a_hung_worker_is_replaced(recording_broker: RecordingBrokerProcess, tmp
     finally:
         kill_group(process)
     assert "the worker was ended" in errors
-    assert not is_running(worker)
+    assert not is_alive(worker)
     sequences = {int(event["properties"]["sequence"]) for event in recording_broker.events()}
     assert sequences == set(range(1, len(names) + 1))
 
 
 def all_gone(processes: Sequence[psutil.Process]) -> bool:
-    return not any(map(is_running, processes))
-
-
-def is_running(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return not any(map(is_alive, processes))
 
 
 def test_an_image_that_ends_every_worker_is_found_and_skipped(

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from tests.fixtures.brokers import wait_until
 from tests.fixtures.color_model import numbered_images
-from tests.fixtures.mli_process import environment, run_mli, start_mli
+from tests.fixtures.mli_process import environment, is_alive, run_mli, sandboxes_of, start_mli
 from tests.fixtures.mxnet_files import GOLDEN, Net, golden_archive, params_bytes, synset
 
 LABELS = {"synset.txt": synset(10)}
@@ -191,14 +192,17 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert not (tmp_path / "x.zip").exists()
-    psutil.wait_procs([child], timeout=10)
-    assert not child.is_running()
+    wait_until(lambda: not is_alive(child), "the end of the import")
 
 
 def import_of(process: subprocess.Popen[str]) -> psutil.Process:
     """The sandboxed child of a command, as soon as it is there."""
-    while process.poll() is None:
-        for child in psutil.Process(process.pid).children():
-            if "mli.core.sandbox_child" in child.cmdline():
-                return child
-    raise AssertionError("it ended before it imported anything")
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        found[:] = sandboxes_of(process.pid)
+        return bool(found) or process.poll() is not None
+
+    wait_until(is_there, "the import")
+    assert found, "it ended before it imported anything"
+    return found[0]

@@ -19,6 +19,7 @@ import pytest
 from tests.fixtures import prying
 from tests.fixtures.brokers import wait_until
 from tests.fixtures.color_model import SIZE
+from tests.fixtures.mli_process import is_alive
 from tests.fixtures.worker_lives import Life, Place, make_place, pair, trap_model
 
 from mli.config.settings import IsolationMode, LimitSettings
@@ -400,15 +401,11 @@ def test_a_process_that_is_ended_is_gone_with_all_that_it_started(
     process.close()
     if mode == "none" and isolator.memory_control == "watchdog":
         family.pop().kill()  # what nobody takes along
-    wait_until(lambda: not any(alive(item) for item in family), "all of them gone")
+    wait_until(lambda: not any(map(is_alive, family)), "all of them gone")
 
 
 def pids_below(process: psutil.Process) -> list[int]:
     return [child.pid for child in process.children(recursive=True)]
-
-
-def alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 CORE = """
@@ -437,11 +434,11 @@ def test_a_process_ends_with_a_core_that_is_killed(tmp_path: Path, mode: str) ->
     core = subprocess.Popen([sys.executable, "-c", CORE, mode], stdout=subprocess.PIPE, cwd=tmp_path)
     assert core.stdout is not None
     worker = psutil.Process(int(core.stdout.readline()))
-    assert alive(worker)
+    assert is_alive(worker)
     core.kill()
     core.wait()
     core.stdout.close()
-    wait_until(lambda: not alive(worker), "the worker gone")
+    wait_until(lambda: not is_alive(worker), "the worker gone")
 
 
 @pytest.mark.parametrize("mode", ["none", "container"])
@@ -470,7 +467,7 @@ def test_a_frame_that_never_leaves_native_code_ends_its_worker(
     worker = psutil.Process(life.worker.pid)
     death = life.run()
     assert death.timed_out
-    assert not alive(worker)
+    assert not is_alive(worker)
     assert death.error is not None
     assert "a frame took too long" in death.error.what
     assert "limits.frame_timeout" in str(death.error.remedy)
