@@ -180,7 +180,18 @@ def test_the_limit_itself_is_allowed() -> None:
 
 @pytest.mark.parametrize(
     ("data", "found"),
-    [(b"", "an empty file"), (b"hello, world", "68 65 6c 6c 6f"), (b"GIF89a" + bytes(60), "47 49 46"), (b"\0", "00")],
+    [
+        (b"", "an empty file"),
+        (b"hello, world", "first bytes 68 65 6c 6c 6f"),
+        (b"\0", "first bytes 00"),
+        (b"GIF89a" + bytes(60), "found:    a GIF"),
+        (b"II*\0" + bytes(60), "a TIFF"),
+        (b"MM\0*" + bytes(60), "a TIFF"),
+        (b"\0\0\0\x18ftypheic" + bytes(60), "a HEIC photo"),
+        (b"\0\0\0\x18ftypavif" + bytes(60), "an AVIF image"),
+        (b"\0\0\0\x18ftypmp42" + bytes(60), "a video or HEIC photo"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    ],
 )
 def test_other_files_are_refused_with_what_they_are(data: bytes, found: str) -> None:
     text = refusal(data)

@@ -18,7 +18,7 @@ from tests.unit.pipeline.encoded_images import FORMATS, encode, pixels, png_prom
 from mli.config.settings import SourceSettings
 from mli.errors import ImageRefused, RefusedError, RetryError
 from mli.pipeline.sources import images
-from mli.pipeline.sources.image_files import list_images, natural_key, plain_text
+from mli.pipeline.sources.image_files import list_images, natural_key, others_in, plain_text
 from mli.pipeline.sources.images import ImagesSource
 from mli.pipeline.sources.source import Capture, Reading
 
@@ -165,6 +165,35 @@ def test_once_without_any_image_says_what_it_looked_for(tmp_path: Path) -> None:
         once(tmp_path)
     assert str(tmp_path) in str(refusal.value)
     assert ".webp" in str(refusal.value)
+    assert refusal.value.got == ".txt (1)"
+
+
+def test_an_empty_folder_and_a_glob_without_matches_hold_nothing_else(tmp_path: Path) -> None:
+    put(tmp_path, ".hidden.txt")
+    for uri in (tmp_path, tmp_path / "*.jpg"):
+        with pytest.raises(RefusedError) as refusal:
+            once(uri)
+        assert refusal.value.got is None
+        assert "put them there" in (refusal.value.remedy or "")
+
+
+def test_images_that_lie_one_folder_deeper_are_pointed_at(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    put(tmp_path, "README", "one.HEIC", "two.heic", "cats/owl.png")
+    with pytest.raises(RefusedError) as refusal:
+        once(tmp_path)
+    assert set((refusal.value.got or "").split(", ")) == {
+        ".heic (2)",
+        "folders (1)",
+        "files without an extension (1)",
+    }
+    assert f"'{tmp_path}/**/*.jpg'" in (refusal.value.remedy or "")
+
+
+def test_nothing_is_told_of_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
+    put(tmp_path, "secret.key")
+    assert others_in(str(tmp_path)) == ".key (1)"
+    assert others_in(str(tmp_path), (str(tmp_path / "images"),)) is None
 
 
 @pytest.mark.usefixtures("relist_always")
@@ -240,9 +269,11 @@ def test_loop_goes_on_after_a_position_and_then_has_them_all(tmp_path: Path) -> 
 
 
 def test_loop_waits_for_a_first_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path, "notes.txt")
     with caplog.at_level(logging.WARNING):
         source = loop(tmp_path)
     assert "no images yet" in caplog.text
+    assert "found: .txt (1)" in caplog.text
     assert source.read() is Reading.NOTHING_YET
     put(tmp_path, "1.png")
     assert take(source).image_name == "1.png"

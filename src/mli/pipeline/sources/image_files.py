@@ -8,6 +8,7 @@ import glob
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+FOLDERS = "folders"
+_MOST_KINDS = 5
 # Non-blocking: opening a named pipe that someone put into the folder must not hang.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -66,6 +69,20 @@ def list_images(uri: str, below: Below = None) -> list[str]:
         names = list(matches(uri, below))
     images = {name for name in names if name.lower().endswith(EXTENSIONS)}
     return sorted(images, key=lambda name: natural_key(plain_text(name)))
+
+
+def others_in(folder: str, below: Below = None) -> str | None:
+    """What a folder without images holds instead, ``.heic (3), folders (1)``; None for nothing, a glob or a file."""
+    if not lies_inside(folder, below):
+        return None
+    found = Counter(_kind_of(entry) for entry in _entries(folder) if not entry.name.startswith("."))
+    return ", ".join(f"{kind} ({count})" for kind, count in found.most_common(_MOST_KINDS)) or None
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    if _is_folder(entry):
+        return FOLDERS
+    return plain_text(Path(entry.name).suffix.lower()) or "files without an extension"
 
 
 def fixed_part(path: Path) -> Path:

@@ -19,6 +19,20 @@ _STANDALONE = frozenset(range(0xD0, 0xD8)) | {0x01}
 # Between segments, decoders skip a stuffed zero and look on where we would jump; the others end the search.
 _NO_SEGMENT = frozenset({0x00, 0xD8, 0xD9, 0xDA})
 
+_OTHER_KINDS = (
+    (0, b"GIF8", "a GIF"),
+    (0, b"II*\0", "a TIFF"),
+    (0, b"MM\0*", "a TIFF"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"ftypheic", "a HEIC photo"),
+    (4, b"ftypmif1", "a HEIC photo"),
+    (4, b"ftyp", "a video or HEIC photo"),
+    (4, b"jP  ", "a JPEG 2000 image"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"<", "text in HTML, XML or SVG"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS in place of the file"),
+)
+
 MAX_PARTS = 200_000
 """Chunks or segments before the search is given up; far more than a file of ours has, and done in a moment."""
 MAX_SCANS = 100
@@ -59,8 +73,17 @@ def read_header(data: bytes, name: str) -> ImageHeader:
     raise ImageRefused(
         f"{name}: not an image that mli reads",
         expected="png, jpg, jpeg, bmp or webp",
-        got="an empty file" if not data else f"first bytes {data[:8].hex(' ')}",
+        got=_kind_of(data),
     )
+
+
+def _kind_of(data: bytes) -> str:
+    if not data:
+        return "an empty file"
+    for at, beginning, kind in _OTHER_KINDS:
+        if data.startswith(beginning, at):
+            return kind
+    return f"first bytes {data[:8].hex(' ')}"
 
 
 def _png_size(data: bytes) -> tuple[int, int]:

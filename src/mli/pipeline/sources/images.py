@@ -14,7 +14,16 @@ import cv2
 import numpy as np
 
 from mli.errors import ImageRefused, RefusedError, RetryError
-from mli.pipeline.sources.image_files import EXTENSIONS, Below, list_images, natural_key, open_image, plain_text
+from mli.pipeline.sources.image_files import (
+    EXTENSIONS,
+    FOLDERS,
+    Below,
+    list_images,
+    natural_key,
+    open_image,
+    others_in,
+    plain_text,
+)
 from mli.pipeline.sources.image_header import read_header
 from mli.pipeline.sources.source import Capture, Reading
 
@@ -150,16 +159,20 @@ class ImagesSource:
         self._pending.clear()
 
     def _tell_empty(self) -> None:
-        expected = f"{', '.join(EXTENSIONS)} files"
+        expected, others = f"{', '.join(EXTENSIONS)} files", others_in(self._uri, self._below)
         if self.finite:
             raise RefusedError(
                 "there are no images",
                 where=plain_text(self._uri),
                 expected=expected,
-                remedy="put them there first, or leave `once` out: then the source waits for them",
+                got=others,
+                remedy=f"name what lies in its folders by a glob: '{plain_text(self._uri)}/**/*.jpg'"
+                if FOLDERS in (others or "")
+                else "put them there first, or leave `once` out: then the source waits for them",
             )
         if not self._gone:
-            log.warning("there are no images yet in %s; waiting for %s", plain_text(self._uri), expected)
+            instead = f" (found: {others})" if others else ""
+            log.warning("there are no images yet in %s%s; waiting for %s", plain_text(self._uri), instead, expected)
 
     def _list(self) -> None:
         """What is still to do in this pass, in reverse order so that the next one is popped."""
