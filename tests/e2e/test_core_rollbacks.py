@@ -213,3 +213,29 @@ def test_its_devices_owner_can_have_it_tried_again(stories: Callable[[str], Stor
     assert last["state"] == "healthy", last
     core.wait_for_frames(3, model=sha256_of(story.new))
     check_unbroken(core.seen(), story.labels)
+
+
+def test_a_sweep_goes_on_where_a_deployment_that_was_taken_back_broke_in(
+    tmp_path: Path, witnessed_broker: WitnessedBroker
+) -> None:
+    """It read another source; of the first one nothing is left out, and nothing is predicted twice."""
+    model = color_archive(tmp_path, "old.zip", labels=OLD)
+    names = numbered_images(tmp_path / "images", 60)
+    (tmp_path / "empty").mkdir()
+
+    def sweep(folder: str) -> dict[str, Any]:
+        source = {"uri": str(tmp_path / folder), "once": True, "interval": "50ms"}
+        publish = {"topic": "mli/predictions/{thing}/{pipeline}", "image_name": True}
+        models = {"color": {"uri": str(model), "sha256": sha256_of(model)}}
+        return {"models": models, "pipelines": {"main": {"source": source, "publish": publish}}}
+
+    with witnessed_broker.core(tmp_path, "swept") as core:
+        core.start()
+        core.deploy_well(sweep("images"))
+        core.wait_for_frames(3)
+        blind = core.send(sweep("empty"))
+        core.wait_for_state(blind, "rolled_back", deadline_s=BACK_WITHIN_S)
+        core.wait(lambda: core.status()["pipelines"][0]["state"] == "finished", "the end of the sweep")
+        core.wait(lambda: core.status()["spool"]["queued"] == 0, "its acknowledgement")
+        core.wait(lambda: len(core.seen()) >= len(names), "the last prediction")
+        assert [seen.image for seen in core.seen()] == names

@@ -25,7 +25,7 @@ from mli.core.deployed import Deployed, prepare_models
 from mli.core.isolation.for_device import isolator_for
 from mli.core.logs import open_logs
 from mli.core.outbound import Outbound
-from mli.core.pipeline_set import PipelineSet
+from mli.core.pipeline_set import PipelineSet, source_key
 from mli.core.root import Root, RootLock
 from mli.core.supervisor import PipelineStatus
 from mli.delivery.actions import ActionOutcome
@@ -176,7 +176,7 @@ class Core:
         )
         for planned in deployed.planned():
             if self._from_start:
-                outbound.spool.resume(planned.settings.name, "")  # another source's key forgets the position
+                outbound.spool.start_over(planned.settings.name, source_key(planned.settings))
             pipelines.start(planned)
 
     @property
@@ -289,6 +289,6 @@ class Core:
         for item in self._pipelines.all():
             if item.status().state == "finished":
                 try:
-                    self._outbound.spool.resume(item.settings.name, "")
+                    self._outbound.spool.start_over(item.settings.name, source_key(item.settings))
                 except MliError as error:
                     log.error("the next run of %s starts at its end: %s", item.settings.name, error)

@@ -204,7 +204,7 @@ def end(supervisors: list[PipelineSupervisor]) -> None:
 
 
 def source_key(settings: PipelineSettings) -> str:
-    """What a source's position belongs to; another source starts from its beginning."""
+    """What a source's position belongs to."""
     source = settings.source
     if source.kind == "demo":
         return f"demo:{source.seed}:{source.frames}"

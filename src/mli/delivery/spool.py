@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 from mli.config.settings import SpoolSettings
 from mli.delivery.spool_file import SpoolFile
 from mli.delivery.spool_firings import Firings
+from mli.delivery.spool_outgoing import Outgoing
+from mli.delivery.spool_positions import Positions
 from mli.delivery.spool_room import SPOOL_FULL, Dropped, Room
 from mli.delivery.spool_schema import (
     MESSAGE_OVERHEAD_BYTES,
@@ -23,21 +23,12 @@ from mli.delivery.spool_schema import (
     SpoolStats,
     StoredFiring,
 )
-from mli.types import Counters, Message, Record, ResumeState
-
-MAX_DEAD_LETTERS = 1_000
-MAX_DEAD_BYTES = 16 * 1024 * 1024
-MAX_BACKOFF_S = 60.0
+from mli.types import Message, Record, ResumeState
 
 INSERT_MESSAGE = (
     "INSERT OR IGNORE INTO messages (number, id, pipeline, sequence, topic, payload, qos, captured_at, created_at,"
     " model_sha256, live, sink, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-SELECT_MESSAGE = (
-    "SELECT number, id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256, attempts, size,"
-    " not_before FROM messages "
-)
-MessageRow = tuple[int, str, str, int, str, bytes, int, float, str, int, int, float]
 
 
 class Spool:
@@ -67,14 +58,12 @@ class Spool:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._settled_as: Settled = settled_as
         self._sink: SinkKind = sink
         self._clock = clock
         self._file = SpoolFile(path)
-        self._claimed: dict[int, tuple[int, bool]] = {}  # number → size in bytes, was deferred
-        self._turn = False
-        self._cursor = 0  # no undeferred, unclaimed message of this sink lies at or below it
-        self._room = Room(self._file, self._claimed)
+        self._positions = Positions(self._file)
+        self._outgoing = Outgoing(self._file, sink, settled_as, clock)
+        self._room = Room(self._file, self._outgoing.claimed)
         self._firings = Firings(self._file)
 
     @property
@@ -99,27 +88,23 @@ class Spool:
     # --- what comes in -------------------------------------------------------------------------------------
 
     def resume(self, pipeline: str, source_key: str) -> ResumeState:
-        """Where a pipeline goes on. A source with another key starts from its beginning; sequence and counters go on.
+        """Where a pipeline goes on. Sequence and counters go on with any source.
+
+        A source with another key starts from its beginning, or where it stopped if it is one of the last few that
+        this pipeline read.
 
         Raises:
             RetryError: a changed source could not be noted: the disk is full or failed.
         """
-        with self._file.lock:
-            with self._file.reading() as connection:
-                row = connection.execute(
-                    "SELECT next_sequence, source_key, position, counters FROM pipelines WHERE name = ?", (pipeline,)
-                ).fetchone()
-            next_sequence, known_key, position, counters = row or (1, None, None, "[]")
-            if known_key != source_key:
-                position = None
-                with self._file.transaction() as connection:
-                    connection.execute(
-                        "INSERT INTO pipelines VALUES (?, ?, ?, NULL, ?) ON CONFLICT (name) DO UPDATE"
-                        " SET source_key = excluded.source_key, position = NULL",
-                        (pipeline, next_sequence, source_key, counters),
-                    )
-                    self._file.totals.next_sequences[pipeline] = next_sequence
-            return ResumeState(self._file.epoch, next_sequence, position, Counters(*json.loads(counters)))
+        return self._positions.resume(pipeline, source_key)
+
+    def start_over(self, pipeline: str, source_key: str) -> None:
+        """Forget how far a pipeline came in a source.
+
+        Raises:
+            RetryError: the disk is full or failed.
+        """
+        self._positions.start_over(pipeline, source_key)
 
     def put(self, records: Sequence[Record]) -> list[Record]:
         """Commit records; see ``commit``."""
@@ -140,10 +125,9 @@ class Spool:
             StopError: the file is damaged.
         """
         with self._file.transaction():
-            settled = self._settle(delivered, refused)
+            settled = self._outgoing.settle(delivered, refused)
             left = self._accept(records) if records else []
-        for rowid in settled:
-            self._claimed.pop(rowid, None)
+        self._outgoing.done(settled)
         return left
 
     def _accept(self, records: Sequence[Record]) -> list[Record]:
@@ -179,7 +163,7 @@ class Spool:
             if record.sequence is not None:
                 totals.next_sequences[record.pipeline] = record.sequence + 1
         self._insert(rows)
-        self._move_pipelines(accepted)
+        self._positions.move(accepted)
         self._firings.insert(accepted)
         return left
 
@@ -250,24 +234,6 @@ class Spool:
             now,
         )
 
-    def _move_pipelines(self, records: Sequence[Record]) -> None:
-        last = {record.pipeline: record for record in records}
-        rows = [
-            (
-                name,
-                self._file.totals.next_sequences.get(name, 1),
-                record.position,
-                json.dumps(astuple(record.counters)),
-            )
-            for name, record in last.items()
-        ]
-        self._file.connection.executemany(
-            "INSERT INTO pipelines (name, next_sequence, position, counters) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET next_sequence = excluded.next_sequence,"
-            " position = excluded.position, counters = excluded.counters",
-            rows,
-        )
-
     # --- what goes out -------------------------------------------------------------------------------------
 
     def claim(self, limit: int) -> list[SpooledMessage]:
@@ -276,35 +242,7 @@ class Spool:
         What was refused before gets half of the places where there is anything else: many messages on a topic that
         the broker does not take must not hold up all others.
         """
-        with self._file.reading() as connection:
-            due = self._due(limit) if self._file.totals.deferred else []
-            self._turn = not self._turn  # where the half is none, every second time
-            again = min(len(due), (limit + self._turn) // 2)
-            wanted = limit - again
-            passing = sum(rowid > self._cursor for rowid in self._claimed)
-            fresh: list[MessageRow] = connection.execute(
-                SELECT_MESSAGE + "WHERE number > ? AND sink = ? AND not_before = 0 ORDER BY number LIMIT ?",
-                (self._cursor, self._sink, wanted + passing),
-            ).fetchall()
-            free = [row for row in fresh if row[0] not in self._claimed]
-            taken = free[:wanted]
-            if wanted:
-                # With fewer than asked, all up to the newest were seen: other sinks' messages are not passed again.
-                self._cursor = taken[-1][0] if len(free) >= wanted else self._file.totals.last_rowid
-            found = due[: limit - len(taken)] + taken
-            for row in found:
-                self._claimed[row[0]] = (row[10], row[11] != 0)
-        return [SpooledMessage(row[0], Message(*row[1:9]), row[9]) for row in found]
-
-    def _due(self, limit: int) -> list[MessageRow]:
-        now = self._clock()
-        # A time far ahead was set before the clock was put right; it must not hold a message for years.
-        rows: list[MessageRow] = self._file.connection.execute(
-            SELECT_MESSAGE + "WHERE not_before > 0 AND (not_before <= ? OR not_before > ?) AND sink = ?"
-            " ORDER BY number LIMIT ?",
-            (now, now + MAX_BACKOFF_S, self._sink, limit + len(self._claimed)),
-        ).fetchall()
-        return [row for row in rows if row[0] not in self._claimed][:limit]
+        return self._outgoing.claim(limit)
 
     def settle(self, delivered: Iterable[int] = (), refused: Iterable[Refusal] = ()) -> None:
         """Commit what became of claimed messages: gone, a dead letter, or to be tried again later.
@@ -314,82 +252,9 @@ class Spool:
         """
         self.commit((), delivered, refused)
 
-    def _settle(self, delivered: Iterable[int], refused: Iterable[Refusal]) -> list[int]:
-        totals = self._file.totals
-        settled = list(delivered)
-        if settled:
-            totals.count(self._settled_as, self._delete(settled))
-        for refusal in refused:
-            totals.count_reason("refused", refusal.reason)
-            if refusal.permanent:
-                self._bury(refusal)
-            else:
-                self._defer(refusal.rowid)
-            settled.append(refusal.rowid)
-        return settled
-
-    def _delete(self, rowids: Sequence[int]) -> int:
-        totals = self._file.totals
-        unknown = [rowid for rowid in rowids if rowid not in self._claimed]
-        for rowid in unknown:  # released before its fate was known
-            row = self._file.connection.execute(
-                "SELECT size, not_before, sink FROM messages WHERE number = ?", (rowid,)
-            ).fetchone()
-            if row is not None:
-                totals.left(row[2], row[0])
-                totals.deferred -= row[1] != 0
-        for rowid in rowids:
-            if rowid in self._claimed:
-                size, deferred = self._claimed[rowid]
-                totals.left(self._sink, size)
-                totals.deferred -= deferred
-        return self._file.connection.executemany(
-            "DELETE FROM messages WHERE number = ?", [(rowid,) for rowid in rowids]
-        ).rowcount
-
-    def _defer(self, rowid: int) -> None:
-        row = self._file.connection.execute(
-            "SELECT attempts, not_before FROM messages WHERE number = ?", (rowid,)
-        ).fetchone()
-        if row is None:
-            return
-        wait_s = min(MAX_BACKOFF_S, 2.0 ** min(row[0], 10))
-        self._file.connection.execute(
-            "UPDATE messages SET attempts = attempts + 1, not_before = ? WHERE number = ?",
-            (self._clock() + wait_s, rowid),
-        )
-        self._file.totals.deferred += row[1] == 0
-
-    def _bury(self, refusal: Refusal) -> None:
-        connection = self._file.connection
-        moved = connection.execute(
-            "INSERT INTO dead_letters (id, pipeline, sequence, topic, payload, qos, captured_at, model_sha256,"
-            " attempts, reason, died_at, size) SELECT id, pipeline, sequence, topic, payload, qos, captured_at,"
-            " model_sha256, attempts, ?, ?, size FROM messages WHERE number = ?",
-            (refusal.reason, self._clock(), refusal.rowid),
-        ).rowcount
-        if not moved:
-            return
-        totals = self._file.totals
-        totals.count("dead")
-        self._delete([refusal.rowid])
-        kept, size = connection.execute("SELECT COUNT(*), SUM(size) FROM dead_letters").fetchone()
-        while kept > MAX_DEAD_LETTERS or (size > MAX_DEAD_BYTES and kept > 1):
-            (oldest, its_size) = connection.execute(
-                "SELECT number, size FROM dead_letters ORDER BY number LIMIT 1"
-            ).fetchone()
-            connection.execute("DELETE FROM dead_letters WHERE number = ?", (oldest,))
-            totals.count("dead_forgotten")
-            kept, size = kept - 1, size - its_size
-
     def release(self, rowids: Iterable[int] | None = None) -> None:
         """Let claims go, all or some: their fate is unknown, and they are handed out again."""
-        with self._file.lock:
-            going = list(self._claimed) if rowids is None else [row for row in rowids if row in self._claimed]
-            for rowid in going:
-                del self._claimed[rowid]
-            if going:
-                self._cursor = min(self._cursor, min(going) - 1)
+        self._outgoing.release(rowids)
 
     def expire(self) -> int:
         """Drop, count and announce messages older than ``max_age_s``; returns how many.

@@ -56,6 +56,13 @@ CREATE TABLE firings (
 CREATE INDEX open_firings ON firings (id) WHERE state IN ('pending', 'started');
 CREATE TABLE account (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 """
+FORMER_POSITIONS = """
+CREATE TABLE IF NOT EXISTS former_positions (
+    number INTEGER PRIMARY KEY, pipeline TEXT NOT NULL, source_key TEXT NOT NULL, position TEXT NOT NULL,
+    UNIQUE (pipeline, source_key)
+)
+"""
+"""Spools of this schema were made without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +208,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         _configure(connection, path)
         _check_or_create(connection, path)
+        connection.execute(FORMER_POSITIONS)
         # Found now rather than in the middle of a night: a torn page stops every later commit.
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":

@@ -12,7 +12,9 @@ import pytest
 from tests.fixtures.delivery_rig import TOPIC, make_record
 
 from mli.config.settings import SpoolSettings
-from mli.delivery.spool import MAX_DEAD_LETTERS, Spool
+from mli.delivery.spool import Spool
+from mli.delivery.spool_outgoing import MAX_DEAD_LETTERS
+from mli.delivery.spool_positions import KEPT_FORMER
 from mli.delivery.spool_schema import MESSAGE_OVERHEAD_BYTES, Refusal, SinkKind
 from mli.errors import StopError
 from mli.types import Counters, Firing, Record
@@ -83,6 +85,57 @@ def test_another_source_starts_from_its_beginning_with_the_sequence_going_on(ope
     put(spool, 1, 2)
     other = open_spool().resume("belt", "images:b")
     assert (other.next_sequence, other.position, other.counters.frames) == (3, None, 2)
+
+
+def test_a_source_that_was_read_before_goes_on_where_it_stopped(open_spool: OpenSpool) -> None:
+    """As after a deployment that changed the source and was taken back."""
+    spool = open_spool()
+    spool.resume("belt", "images:a")
+    put(spool, 1, 2)
+    spool.resume("belt", "images:b")
+    put(spool, 3)
+    open_spool().resume("belt", "images:c")  # it read nothing of this one
+    back = open_spool().resume("belt", "images:a")
+    assert (back.next_sequence, back.position, back.counters.frames) == (4, "2", 3)
+    spool = open_spool()
+    put(spool, 4)
+    assert spool.resume("belt", "images:b").position == "3"
+    assert spool.resume("belt", "images:a").position == "4"
+    assert spool.resume("door", "images:b").position is None
+
+
+def test_of_the_last_few_sources_it_is_known_how_far_they_were_read(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    for number in range(1, KEPT_FORMER + 3):
+        spool.resume("belt", f"images:{number}")
+        put(spool, number)
+    assert spool.resume("belt", "images:2").position == "2"
+    assert spool.resume("belt", "images:1").position is None
+
+
+@pytest.mark.parametrize("between", [[], ["images:b"]])
+def test_a_source_that_starts_over_leaves_the_others(open_spool: OpenSpool, between: list[str]) -> None:
+    spool = open_spool()
+    spool.resume("belt", "images:z")
+    put(spool, 1)
+    for key in ["images:a", *between]:
+        spool.resume("belt", key)
+        put(spool, spool.resume("belt", key).next_sequence)
+    spool.start_over("belt", "images:a")
+    assert spool.resume("belt", "images:a").position is None
+    assert spool.resume("belt", "images:z").position == "1"
+
+
+def test_a_spool_that_knows_no_former_sources_learns_them(open_spool: OpenSpool, tmp_path: Path) -> None:
+    put(open_spool(), 1)
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        connection.execute("DROP TABLE former_positions")
+    spool = open_spool()
+    spool.resume("belt", "images:a")
+    put(spool, 2)
+    spool.resume("belt", "images:b")
+    assert spool.resume("belt", "images:a").position == "2"
+    assert spool.queued == 2
 
 
 def test_a_record_that_only_moves_the_position_leaves_the_sequence(open_spool: OpenSpool) -> None:
