@@ -37,7 +37,11 @@ AnnouncementKey = tuple[str, str, str]  # pipeline, topic of the announcement, r
 
 @dataclass(slots=True)
 class Totals:
-    """What the tables would answer, kept so that no commit has to count rows."""
+    """What the tables would answer, kept so that no commit has to count rows.
+
+    Attributes:
+        ages_seen_at: Unix time and steady seconds when messages' ages were looked at last; None for never.
+    """
 
     next_sequences: dict[str, int] = field(default_factory=dict)
     account: dict[str, int] = field(default_factory=dict)
@@ -46,6 +50,7 @@ class Totals:
     queued_bytes: int = 0
     deferred: int = 0
     last_rowid: int = 0
+    ages_seen_at: tuple[float, float] | None = None
 
     def copy(self) -> Totals:
         """Independent of this one; its values are immutable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -12,6 +13,13 @@ from mli.delivery.spool_schema import MESSAGE_OVERHEAD_BYTES
 SPOOL_FULL = "spool full"
 TOO_OLD = "too old"
 MAX_ANNOUNCEMENTS = 64
+STEP_S = 1.0
+"""By so much more than time has passed a clock goes forward only where somebody sets it."""
+
+
+def steady_s() -> float:
+    """Seconds since some moment, whatever clock is set; a machine's sleep counts where the system tells it."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class Room:
 
     def drop_older(self, created_before: float, now: float) -> int:
         """Drop messages that were committed before ``created_before``; returns how many."""
+        self._keep_ages(now)
         rows = self._file.connection.execute(
             "SELECT number, pipeline, sequence, topic, sink, captured_at, model_sha256, size, not_before"
             " FROM messages WHERE announcement = 0 AND created_at < ? ORDER BY number",
@@ -61,6 +70,20 @@ class Room:
         going = [row for row in rows if row[0] not in self._claimed]
         self._drop(going, TOO_OLD, now)
         return len(going)
+
+    def _keep_ages(self, now: float) -> None:
+        """A clock that is put forward makes no message older. A device that has no clock of its own starts with an
+        old time, and gets the right one from the network for which its messages wait."""
+        totals, steady_now = self._file.totals, steady_s()
+        if totals.ages_seen_at is not None:
+            then, steady_then = totals.ages_seen_at
+            expected = then + steady_now - steady_then
+            if now - expected > STEP_S:  # later stamps are of the clock as it is now, or was right before
+                self._file.connection.execute(
+                    "UPDATE messages SET created_at = created_at + ? WHERE created_at <= ?",
+                    (now - expected, expected),
+                )
+        totals.ages_seen_at = now, steady_now
 
     def announce(self, dropped: Iterable[Dropped], reason: str, now: float) -> None:
         """Count drops and queue what says so, one message a contiguous run, merged into one still queued."""

@@ -73,7 +73,7 @@ class SpoolWriter:
         self._failure: MliError | None = None
         self._retry_at: float | None = None
         self._retry_s = FIRST_RETRY_S
-        self._expire_at = time.monotonic() + EXPIRE_EVERY_S
+        self._expire_at = time.monotonic()
         self._told_full: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
 
