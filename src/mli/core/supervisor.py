@@ -8,7 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
 from mli.config.settings import PipelineSettings
 from mli.core.isolation.isolator import Isolator
@@ -123,6 +124,7 @@ class PipelineSupervisor(threading.Thread):
         self._forever = forever
         self._stop_asked = threading.Event()
         self._lock = threading.Lock()
+        self._status_lock = threading.Lock()
         self._may_go = not standby
         self._gave_up = False
         self._isolator = isolator
@@ -219,7 +221,7 @@ class PipelineSupervisor(threading.Thread):
             self._log.error("pipeline %s: %s", self.settings.name, death.error)
             self._learn(death)
             if death.timed_out:
-                self._status = replace(self._status, timeouts=self._status.timeouts + 1)
+                self._change(timeouts=self._status.timeouts + 1)
             self._on_death(death)
             with self._lock:
                 self._gave_up = not self._may_go
@@ -252,8 +254,7 @@ class PipelineSupervisor(threading.Thread):
             return Death(error=error, permanent=True)
         except RetryError as error:  # this one could not be made: no word on the deployment
             return Death(error=error)
-        self._status = replace(
-            self._status,
+        self._change(
             isolation=worker.isolation.kind,
             why_not_isolated=worker.isolation.why_not,
             memory_control=worker.memory_control,
@@ -289,7 +290,7 @@ class PipelineSupervisor(threading.Thread):
             if (why_not := self._check.why_not(message, self._epoch)) is not None:
                 raise ValueError(f"it sent a record that no worker of this pipeline makes: {why_not}")
             self._newest = message.number
-            self._store.submit(message, self._committed)
+            self._store.submit(message, partial(self._committed, self._worker))
             return
         if isinstance(message, Warm):
             self._log.info("pipeline %s: %s, input %s", self.settings.name, message.backend, message.input_text)
@@ -300,9 +301,9 @@ class PipelineSupervisor(threading.Thread):
         if self._stop_asked.is_set():
             self.stop()
 
-    def _committed(self, record: Record) -> None:
-        """Called from the spool's thread once the record is on disk."""
-        worker = self._worker
+    def _committed(self, worker: WorkerProcess | None, record: Record) -> None:
+        """Called from the spool's thread once the record is on disk, perhaps long after its worker ended."""
+        lives = worker is not None and worker is self._worker
         if worker is not None and (record.number == self._newest or record.number % ACK_EVERY == 0):
             with contextlib.suppress(OSError):  # a dead worker needs no acknowledgement
                 worker.wire.send(Ack(record.number))
@@ -311,9 +312,10 @@ class PipelineSupervisor(threading.Thread):
                 self._positions.append(record.position)
             self._policy.progressed()
             self._suspects = 0
-            self.error = None
-        if self._status.error is not None:
-            self._status = replace(self._status, error=None)
+            if lives:
+                self.error = None
+        if lives and self._status.error is not None:
+            self._change(error=None)
         self._counters = record.counters
         self._on_committed(record)
 
@@ -327,14 +329,12 @@ class PipelineSupervisor(threading.Thread):
         restarts: int | None = None,
         error: str | None = None,
     ) -> None:
-        now = self._status
-        self._status = replace(
-            now,
-            state=state,
-            pid=now.pid if pid == 0 else pid,
-            backend=backend or now.backend,
-            input_text=input_text or now.input_text,
-            restarts=now.restarts if restarts is None else restarts,
-            error=error or now.error,
-        )
+        told = {"backend": backend, "input_text": input_text, "restarts": restarts, "error": error}
+        changes = {name: value for name, value in told.items() if value is not None}
+        self._change(state=state, **changes, **({} if pid == 0 else {"pid": pid}))
         self._on_change()
+
+    def _change(self, **changes: Any) -> None:
+        """Several threads have something to tell: none undoes what another told."""
+        with self._status_lock:
+            self._status = replace(self._status, **changes)
