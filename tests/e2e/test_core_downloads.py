@@ -147,7 +147,7 @@ def unreachable(
 
     def live() -> None:
         folder = tmp_path_factory.mktemp("unreachable")
-        health = {**HEALTH, "deadline": "8s"}
+        health = {**HEALTH, "deadline": "20s"}  # its good deployments must be active by then, too
         with running_device(witnessed_broker, folder, "unreachable", health=health) as device:
             live_without_a_store(device)
 
@@ -258,8 +258,12 @@ def test_a_download_goes_on_after_the_core_was_killed(device: Device) -> None:
 
 
 def partial_bytes(core: CoreProcess) -> int:
-    """Of the largest file of all downloads."""
-    return max((item.stat().st_size for item in (core.root / "downloads").rglob("*") if item.is_file()), default=0)
+    """Of the largest file of all downloads; 0 also where one goes away at this moment."""
+    files = (core.root / "downloads").rglob("*")
+    try:
+        return max((item.stat().st_size for item in files if item.is_file()), default=0)
+    except FileNotFoundError:
+        return 0
 
 
 def live_without_a_store(device: Device) -> None:
@@ -271,7 +275,7 @@ def live_without_a_store(device: Device) -> None:
     assert document["state"] == "failed"
     told = [item["error"] for item in core.reports(document["revision"]) if item["state"] == "downloading"]
     assert any(told), "the trouble is told while it is tried again"
-    for pattern in ("not active by its deadline", "at most 8 s", f"localhost:{device.store.server.port}"):
+    for pattern in ("not active by its deadline", "at most 20 s", f"localhost:{device.store.server.port}"):
         assert re.search(pattern, text_of(document)), text_of(document)
     assert document["error"]["remedy"]
     assert document["serving"]["revision"] < document["revision"]
