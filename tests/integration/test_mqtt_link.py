@@ -115,7 +115,7 @@ def test_amqtt_carries_subscription_and_states_too(tmp_path: Path, amqtt_broker:
     got: list[Incoming] = []
     with DeliveryRig(
         tmp_path,
-        amqtt_broker.settings(connect_timeout_s=1.0),
+        amqtt_broker.settings(connect_timeout_s=2.0),
         topics=[WANTED],
         on_message=got.append,
         will=Will(STATUS, b"lost"),
