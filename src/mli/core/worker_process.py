@@ -156,7 +156,8 @@ class WorkerProcess:
             except TimeoutError:
                 message = None
                 if self._process.poll() is not None:
-                    message = self.wire.receive(0.01)
+                    with contextlib.suppress(TimeoutError):  # one in a container may hold its end a moment longer
+                        message = self.wire.receive(0.01)
                 elif (death := self._overdue() or self._too_large()) is not None:
                     return death
                 else:
