@@ -182,7 +182,8 @@ def test_a_broker_without_mqtt_5_is_spoken_to_in_311(
     answer: str, tmp_path: Path, recording_broker: RecordingBrokerProcess
 ) -> None:
     recording_broker.start(Behaviour(refuse_v5=answer))
-    with DeliveryRig(tmp_path, recording_broker.settings(connect_timeout_s=0.5)) as rig:
+    patience_s = 2.0 if answer == "mute" else 10.0
+    with DeliveryRig(tmp_path, recording_broker.settings(connect_timeout_s=patience_s)) as rig:
         rig.feed(1, 3)
         rig.wait_empty()
         assert rig.sink.status().protocol == "MQTT 3.1.1"
@@ -242,6 +243,21 @@ def test_a_publish_refused_for_good_becomes_a_dead_letter(
         reasons = [letter.reason for letter in rig.spool.dead_letters()]
     assert reasons[1] == "topic name invalid (reason 144)"
     assert "wildcards" in reasons[0]
+
+
+def test_what_mosquitto_finds_too_large_is_a_dead_letter_and_costs_no_connection(
+    tmp_path: Path, make_mosquitto: MakeMosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answer is a reason that MQTT 5 does not have for a publish."""
+    broker = make_mosquitto(extra="message_size_limit 500")
+    with DeliveryRig(tmp_path, broker.settings()) as rig:
+        rig.feed(1, 1)
+        rig.feed(2, 3, payload=b"x" * 1_000)
+        rig.wait_empty()
+        assert {letter.reason for letter in rig.spool.dead_letters()} == {"packet too large (reason 149)"}
+        assert rig.spool.stats().delivered == 1
+    assert (broker.folder / "mosquitto.log").read_text().count("New client connected") == 1
+    assert len([one for one in caplog.messages if "refused for good" in one]) == 1, "the rest is only counted"
 
 
 def test_the_brokers_limits_are_kept(tmp_path: Path, recording_broker: RecordingBrokerProcess) -> None:

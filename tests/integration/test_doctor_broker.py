@@ -77,7 +77,7 @@ def test_an_old_broker_that_does_not_answer_mqtt_5(
     answer: str, patient_at: PatientAt, recording_broker: RecordingBrokerProcess
 ) -> None:
     recording_broker.start(Behaviour(refuse_v5=answer))
-    patient = patient_at(recording_broker.settings(connect_timeout_s=0.5))
+    patient = patient_at(recording_broker.settings(connect_timeout_s=2.0 if answer == "mute" else 10.0))
     assert check_login(patient) == Verdict("ok", f"MQTT 3.1.1 accepted client id {THING}")
 
 
@@ -217,6 +217,18 @@ def test_a_running_cores_connection_is_left_alone(patient_at: PatientAt, make_mo
         assert check_login(patient).state == "ok"
         assert check_subscription(patient).state == "ok"
     assert len(connects) == 1
+
+
+@pytest.mark.parametrize(("core_is_in", "state"), [(True, "warn"), (False, "fail")])
+def test_a_refused_id_of_the_doctors_own_is_a_failure_only_where_the_core_is_out_too(
+    core_is_in: bool, state: str, patient_at: PatientAt, recording_broker: RecordingBrokerProcess
+) -> None:
+    recording_broker.start(Behaviour(connack=135))
+    status = {"broker": {"connected": core_is_in}}
+    patient = replace(patient_at(recording_broker.settings()), core_pid=1, status=status)
+    verdict = check_login(patient)
+    assert (verdict.state, "not authorized" in verdict.detail) == (state, True)
+    assert check_subscription(patient) == Verdict("skipped", "the broker refuses this id")
 
 
 def refusing_subscriptions(folder: Path) -> str:

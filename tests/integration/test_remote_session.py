@@ -148,8 +148,32 @@ def test_a_message_that_is_larger_than_the_broker_takes_is_refused(recording_bro
         session.publish_retained("mli/deployments/a", b"1")
 
 
+def test_what_mosquitto_finds_too_large_is_refused_with_its_reason(make_mosquitto: MakeMosquitto) -> None:
+    broker = make_mosquitto(extra="message_size_limit 500")
+    with RemoteSession(replace(broker.settings(), client_id="")) as session:
+        with pytest.raises(RefusedError, match="packet too large"):
+            session.publish_retained("mli/deployments/a", b"x" * 1_000)
+        session.publish_retained("mli/deployments/a", b"1")
+
+
+def test_a_broker_that_takes_qos_0_alone_is_sent_to(make_mosquitto: MakeMosquitto) -> None:
+    broker = make_mosquitto(extra="max_qos 0")
+    with RemoteSession(replace(broker.settings(), client_id="")) as session:
+        session.publish_retained("mli/deployments/a", b"1")
+        assert session.subscribe(["mli/deployments/a"]) == {}
+        assert heard(session, 1)[0].payload == b"1"
+
+
+def test_a_broker_that_keeps_nothing_is_told_of_and_nothing_is_sent(make_mosquitto: MakeMosquitto) -> None:
+    broker = make_mosquitto(extra="retain_available false")
+    with RemoteSession(replace(broker.settings(), client_id="")) as session:
+        with pytest.raises(RefusedError, match="keeps no retained messages"):
+            session.publish_retained("mli/deployments/a", b"1")
+        assert session.subscribe(["mli/deployments/a"]) == {}, "the connection is still there"
+
+
 def test_amqtt_which_speaks_311_alone_takes_part(amqtt_broker: AmqttBroker) -> None:
-    with RemoteSession(replace(amqtt_broker.settings(connect_timeout_s=1.0), client_id="")) as session:
+    with RemoteSession(replace(amqtt_broker.settings(connect_timeout_s=2.0), client_id="")) as session:
         assert session.protocol == "MQTT 3.1.1"
         session.publish_retained("mli/deployments/a", b"1")
         assert session.subscribe(["mli/deployments/a"]) == {}
@@ -159,7 +183,8 @@ def test_amqtt_which_speaks_311_alone_takes_part(amqtt_broker: AmqttBroker) -> N
 @pytest.mark.parametrize("answer", ["132", "code1", "drop", "mute"])
 def test_a_broker_without_mqtt_5_is_spoken_to_in_311(answer: str, recording_broker: RecordingBrokerProcess) -> None:
     recording_broker.start(Behaviour(refuse_v5=answer))
-    with RemoteSession(replace(recording_broker.settings(connect_timeout_s=0.5), client_id="")) as session:
+    settings = recording_broker.settings(connect_timeout_s=2.0 if answer == "mute" else 10.0)
+    with RemoteSession(replace(settings, client_id="")) as session:
         assert session.protocol == "MQTT 3.1.1"
         session.publish_retained("mli/deployments/a", b"1")
 

@@ -277,10 +277,16 @@ class Drain:
         self._refused.append(refusal)
         topic = one.message.topic
         self._last_refusal = f"{topic}: {refusal.reason}"
+        kind = refusal.reason.partition(":")[0] if refusal.permanent else refusal.reason  # without the sizes
+        if self._told.get(topic) == kind:  # once, until something of this topic is taken again
+            return
+        self._told[topic] = kind
         if refusal.permanent:
-            log.error("Message %s on %s was refused for good: %s", one.message.id, topic, refusal.reason)
-        elif self._told.get(topic) != refusal.reason:  # once, until something of this topic is taken again
-            self._told[topic] = refusal.reason
+            log.error(
+                "Message %s on %s was refused for good: %s. It is a dead letter now; others like it are only counted",
+                *(one.message.id, topic, refusal.reason),
+            )
+        else:
             log.warning("The broker does not take %s: %s; it waits and is tried again", topic, refusal.reason)
 
     def _lose(self, reason: str) -> None:

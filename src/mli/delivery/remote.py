@@ -91,6 +91,8 @@ class RemoteSession(Line):
         self._solo_refusals = 0
         self._receive_maximum = 65_535
         self._max_packet_bytes: int | None = None
+        self._retains = True
+        self._max_qos = 1
 
     def subscribe(self, topics: Sequence[str]) -> dict[str, MliError]:
         """Subscribe, also once more: the broker then hands out what it retains. Returns what it refused, and why.
@@ -173,13 +175,16 @@ class RemoteSession(Line):
         client = self._client
         while client is not None and self._queued and len(self._waiting) < min(self._window, self._receive_maximum):
             message = self._queued.popleft()
+            if not self._retains:
+                self._ready.append(Published(message.topic, self._keeps_nothing(message.topic)))
+                continue
             size = 5 + 2 + len(message.topic.encode()) + 2 + 1 + len(message.payload)
             if self._max_packet_bytes is not None and size > self._max_packet_bytes:
                 got = f"{size} bytes; the broker takes at most {self._max_packet_bytes}"
                 self._ready.append(Published(message.topic, self._not_taken(message.topic, got)))
                 continue
             # Without a line paho keeps it, and sends it when it is back.
-            info = client.publish(message.topic, message.payload, qos=1, retain=True)
+            info = client.publish(message.topic, message.payload, qos=self._max_qos, retain=True)
             self._waiting[info.mid] = message
 
     def _take_answer(self, answer: _Answer) -> None:
@@ -282,6 +287,14 @@ class RemoteSession(Line):
             f"iot:Publish and iot:RetainPublish on topic/{topic}.",
         )
 
+    def _keeps_nothing(self, topic: str) -> RefusedError:
+        return RefusedError(
+            "The broker keeps no retained messages, and a deployment is one.",
+            where=f"{self._address()}: {topic}",
+            remedy="Allow them at the broker (mosquitto: retain_available true), or deploy on the device itself: "
+            "mli deploy FILE --root FOLDER.",
+        )
+
     def _no_answer(self, to: str) -> RetryError:
         return RetryError(
             f"The broker did not answer {to} in time.",
@@ -299,6 +312,8 @@ class RemoteSession(Line):
     def _accepted(self, properties: Properties | None) -> None:
         self._receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        self._retains = bool(getattr(properties, "RetainAvailable", 1))
+        self._max_qos = min(1, getattr(properties, "MaximumQoS", 1))
         self._connection += 1
         self._down_since = None
 

@@ -107,10 +107,11 @@ def check_login(patient: Patient) -> Verdict:
             f"another client connects with the id {client_id}; each ends the other's connection ({found.refusal})",
             "stop the other one, such as an old Greengrass core of the same thing, or set `mqtt: {client_id: …}`",
         )
-    if not own and found.code in _CLIENT_ID_REFUSALS:
+    core_is_in = bool(((patient.status or {}).get("broker") or {}).get("connected"))
+    if not own and core_is_in and found.code in _CLIENT_ID_REFUSALS:
         return warn(
             f"the broker refuses the id {client_id}: {found.refusal}; the running core's own cannot be tried now",
-            "see what the core says of its connection, or stop it and run `mli doctor` again",
+            "see `connection`, or stop the core and run `mli doctor` again",
         )
     return fail(f"the broker refused the connection of {client_id}: {found.refusal}", _login_remedy(found, broker))
 
@@ -121,6 +122,8 @@ def check_subscription(patient: Patient) -> Verdict:
     if wanted is None or device is None:
         return skipped(_NO_BROKER)
     topic = deployment_topic(device.thing)
+    if wanted.knock.code is not None:
+        return skipped("the broker refuses this id")
     granted = wanted.knock.subscribed.get(topic)
     if granted:
         return ok(f"may subscribe to {topic}")

@@ -6,6 +6,8 @@ import socket
 import ssl
 from pathlib import Path
 
+from paho.mqtt.reasoncodes import ReasonCode
+
 from mli.config.settings import MqttSettings, TlsSettings
 from mli.errors import StopError
 
@@ -55,6 +57,24 @@ MEANINGS = {
 def meaning(code: int) -> str:
     """A broker's reason code in words."""
     return f"{MEANINGS.get(code, 'refused')} (reason {code})"
+
+
+def _take_any(reason: ReasonCode, buffer: bytes | bytearray) -> int:
+    reason.value = buffer[0]
+    return 1
+
+
+def _name_any(reason: ReasonCode) -> str:
+    try:
+        return reason.__getName__(reason.packetType, reason.value)
+    except (KeyError, AssertionError):
+        return meaning(reason.value)
+
+
+# paho ends the connection at a reason that MQTT 5 does not know for that packet. Brokers send such: mosquitto answers
+# 149 to a publish over its message_size_limit, and would get the same message again after each connection.
+ReasonCode.unpack = _take_any  # type: ignore[assignment, method-assign]
+ReasonCode.getName = _name_any  # type: ignore[assignment, method-assign]
 
 
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
