@@ -112,6 +112,20 @@ def test_more_than_the_nucleus_takes_at_a_time_arrives_in_order(make_rig: Callab
     assert rig.spool.stats().refused_reasons == {}
 
 
+@pytest.mark.parametrize("engine", ["classic", "lite"])
+def test_an_answer_that_says_nothing_holds_no_message_up(make_rig: Callable[[Engine], Rig], engine: Engine) -> None:
+    """More of them than are ever under way: each would keep its place for as long as the connection lasts."""
+    rig = make_rig(engine)
+    rig.open()
+    rig.put(1)
+    wait_until(lambda: rig.numbers() == [1], "a line")
+    rig.nucleus.odd_answers = WINDOW + 1
+    rig.put(20)
+    wait_until(lambda: sorted(set(rig.numbers())) == list(range(1, 22)), "all messages")
+    wait_until(lambda: rig.spool.queued == 0, "their end")
+    assert rig.failures == []
+
+
 def test_while_the_broker_is_away_messages_wait_and_are_not_flooded_at_the_nucleus(
     make_rig: Callable[[Engine], Rig], caplog: pytest.LogCaptureFixture
 ) -> None:

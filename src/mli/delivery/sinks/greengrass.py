@@ -257,7 +257,7 @@ class GreengrassSink:
         return self._ended or "it was closed"
 
     def _lost(self, reason: str) -> None:
-        self._ended = reason
+        self._ended = self._ended or reason
         self._wake.set()
 
     def _say(self, reason: str) -> None:
@@ -292,6 +292,8 @@ class GreengrassSink:
             self._states.settle(state, "taken")
         else:
             self._states.settle(state, "refused" if trouble.kind == "refused" else "due")
+            if trouble.kind == "lost":
+                self._lost(trouble.text)
         self._wake.set()
 
     # --- answers, from the library's thread ----------------------------------------------------------------
@@ -312,7 +314,9 @@ class GreengrassSink:
         elif trouble.kind == "away":
             with self._lock:
                 self._again[message.rowid] = message  # it stays in flight, and keeps its place
-        elif trouble.kind != "lost":  # of a lost connection the listener hears by itself
+        elif trouble.kind == "lost":
+            self._lost(trouble.text)  # the listener hears of the connection's end, also where only this answer was lost
+        else:
             listener.refused(message.rowid, trouble.text, permanent=trouble.kind == "refused")
         self._wake.set()
 
