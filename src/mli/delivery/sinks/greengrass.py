@@ -315,7 +315,7 @@ class GreengrassSink:
             with self._lock:
                 self._again[message.rowid] = message  # it stays in flight, and keeps its place
         elif trouble.kind == "lost":
-            self._lost(trouble.text)  # the listener hears of the connection's end, also where only this answer was lost
+            self._lost(trouble.text)  # also where only this answer is: the listener hears of the connection's end
         else:
             listener.refused(message.rowid, trouble.text, permanent=trouble.kind == "refused")
         self._wake.set()
