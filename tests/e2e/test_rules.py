@@ -82,7 +82,7 @@ def test_commands_that_hang_or_fail_or_come_late_do_not_hold_up_predictions(
     recording_broker: RecordingBrokerProcess, tmp_path: Path
 ) -> None:
     recording_broker.start()
-    hang = {"name": "hang", "when": {"label": "red"}, "then": {"command": "hang", "max_age": "200ms"}}
+    hang = {"name": "hang", "when": {"label": "red"}, "then": {"command": "hang", "max_age": "1s"}}
     fail = {"name": "fail", "when": {"label": "green"}, "then": {"command": "fail", "max_age": "1m"}}
     commands = {
         "hang": {"argv": python("import signal; signal.pause()"), "timeout": "1s"},
