@@ -125,11 +125,13 @@ def test_a_publish_denied_by_the_access_list_waits_until_it_is_allowed(
         assert stats.queued == 2
         assert stats.dead == 0
         assert set(stats.refused_reasons) == {"not authorized (reason 135)"}
+        assert rig.drain.status().not_taken == (f"{TOPIC}: not authorized (reason 135)",)
         subscriber = broker.subscribe(TOPIC, 2)
         broker.reload_acl("topic readwrite #\n")
         received = subscriber.communicate(timeout=60)[0]
         rig.wait_empty()
         assert rig.spool.stats().delivered == 3
+        assert rig.drain.status().not_taken == ()
     assert received.count("got ") == 2
 
 

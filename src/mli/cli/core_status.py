@@ -45,6 +45,7 @@ def status_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  queue       {spool['queued']:,} messages, {spool['bytes'] / MEBIBYTE:,.1f} MB{dead}"
     if handed := found.get("handed_on"):
         yield f"  handed on   {handed['messages']:,} messages to {handed['to']}, which says nothing of their delivery"
+    yield from (f"  not taken   {line}" for line in (found.get("broker") or {}).get("not_taken") or ())
     yield from (f"  not allowed {line}" for line in (found.get("broker") or {}).get("left_out") or ())
     for pipeline in found["pipelines"]:
         yield from _pipeline_lines(pipeline)

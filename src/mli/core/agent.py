@@ -278,7 +278,7 @@ class Agent:
     def _in_a_line(self) -> str:
         """For ``systemctl status``."""
         summary = self.summary()
-        broker: BrokerState = broker_state(self._outbound.drain.status().sink)
+        broker: BrokerState = broker_state(self._outbound.drain.status())
         connected = "connected" if broker.connected else "not connected"
         revision = "nothing deployed" if summary.identity is None else f"revision {summary.revision}"
         return f"{summary.health}, {revision}, {len(summary.pipelines)} pipelines, {connected}"
@@ -291,7 +291,7 @@ class Agent:
         yield {
             **self.summary().document(),
             "root": str(self._root.path),
-            "broker": to_json(broker_state(drain.sink)),
+            "broker": to_json(broker_state(drain)),
             "delivered": 0 if drain.sink.hands_on else drain.delivered,
             "handed_on": {"to": drain.sink.hands_on, "messages": drain.delivered} if drain.sink.hands_on else None,
             "deployment": None if last is None else last.document(),

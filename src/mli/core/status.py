@@ -168,7 +168,12 @@ class SpoolState:
 
 @dataclass(frozen=True, slots=True)
 class BrokerState:
-    """The connection to the broker, for the control socket."""
+    """The connection to the broker, for the control socket.
+
+    Attributes:
+        left_out: what the broker does not allow beside the predictions, and why.
+        not_taken: topics whose messages it does not take now, and why; they wait, or are dead letters.
+    """
 
     endpoint: str | None
     connected: bool
@@ -176,6 +181,7 @@ class BrokerState:
     protocol: str | None
     last_error: str | None
     left_out: tuple[str, ...] = ()
+    not_taken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

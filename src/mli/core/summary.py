@@ -19,7 +19,7 @@ from mli.core.status import (
     Summary,
 )
 from mli.core.supervisor import PipelineStatus
-from mli.delivery.sinks.sink import SinkStatus
+from mli.delivery.drain import DrainStatus
 from mli.delivery.spool_schema import SpoolStats
 from mli.types import ModelSpec
 
@@ -73,8 +73,15 @@ def _pipeline(status: PipelineStatus) -> PipelineState:
     )
 
 
-def broker_state(sink: SinkStatus) -> BrokerState:
+def broker_state(drain: DrainStatus) -> BrokerState:
     """The connection for the control socket."""
+    sink = drain.sink
     return BrokerState(
-        sink.endpoint or None, sink.connected, sink.subscribed, sink.protocol, sink.last_error, sink.left_out
+        sink.endpoint or None,
+        sink.connected,
+        sink.subscribed,
+        sink.protocol,
+        sink.last_error,
+        sink.left_out,
+        drain.not_taken,
     )

@@ -14,6 +14,7 @@ from mli.delivery.spool import Spool
 from mli.delivery.spool_schema import Refusal, SpooledMessage
 from mli.delivery.spool_writer import SpoolWriter
 from mli.errors import MliError
+from mli.types import Message
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class DrainStatus:
         in_flight: published, fate not known yet.
         latency_p50_ms, latency_p99_ms: from capture to delivery, of the last 2,000; None before the first.
         last_refusal: topic and answer of the last message that the broker did not take.
+        not_taken: the same of each topic of which the broker has taken nothing since.
         failure: why the sink has ended for good.
     """
 
@@ -43,6 +45,7 @@ class DrainStatus:
     latency_p50_ms: float | None = None
     latency_p99_ms: float | None = None
     last_refusal: str | None = None
+    not_taken: tuple[str, ...] = ()
     failure: str | None = None
 
 
@@ -73,7 +76,7 @@ class Drain:
         self._max_inflight = max_inflight
         self._clock = clock
         self._began_at = clock()
-        self._told: dict[str, str] = {}  # topic → why the broker refuses it for now
+        self._told: dict[str, str] = {}  # topic → why the broker does not take it for now
         self._last_refusal: str | None = None
         self._on_failure = on_failure
         self._changed = threading.Condition()
@@ -144,6 +147,7 @@ class Drain:
                 latency_p50_ms=_percentile_ms(ordered, 0.50),
                 latency_p99_ms=_percentile_ms(ordered, 0.99),
                 last_refusal=self._last_refusal,
+                not_taken=tuple(f"{topic}: {reason}" for topic, reason in self._told.copy().items()),
                 failure=str(self._failure) if self._failure else None,
             )
 
@@ -274,8 +278,11 @@ class Drain:
         if one is None:
             return
         self._fruitless = 0
+        self._refuse(one.message, refusal)
+
+    def _refuse(self, message: Message, refusal: Refusal) -> None:
         self._refused.append(refusal)
-        topic = one.message.topic
+        topic = message.topic
         self._last_refusal = f"{topic}: {refusal.reason}"
         kind = refusal.reason.partition(":")[0] if refusal.permanent else refusal.reason  # without the sizes
         if self._told.get(topic) == kind:  # once, until something of this topic is taken again
@@ -284,7 +291,7 @@ class Drain:
         if refusal.permanent:
             log.error(
                 "Message %s on %s was refused for good: %s. It is a dead letter now; others like it are only counted",
-                *(one.message.id, topic, refusal.reason),
+                *(message.id, topic, refusal.reason),
             )
         else:
             log.warning("The broker does not take %s: %s; it waits and is tried again", topic, refusal.reason)
@@ -297,7 +304,8 @@ class Drain:
             # Some brokers answer a message that they do not want by closing the connection (AWS IoT Core). Alone in
             # flight it is found out and has to wait, so that it cannot hold up all the others for ever.
             said = f"the connection ended while it alone was in flight ({reason})"
-            self._refused += [Refusal(rowid, said, permanent=False) for rowid in lost]
+            for rowid, one in lost.items():
+                self._refuse(one.message, Refusal(rowid, said, permanent=False))
         else:
             self._spool.release(lost)
         self._fruitless += 1

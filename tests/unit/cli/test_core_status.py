@@ -28,7 +28,8 @@ ANSWER: dict[str, Any] = {
     "root": "/var/lib/mli",
     "revision": 7,
     "identity": "1e3c0522eba7" + "0" * 52,
-    "broker": {"endpoint": "mqtts://b:8883", "connected": False, "subscribed": None, "last_error": "b: no such name"},
+    "broker": {"endpoint": "mqtts://b:8883", "connected": False, "subscribed": None, "last_error": "b: no such name"}
+    | {"not_taken": ["line/belt: not authorized (reason 135)"]},
     "spool": {"queued": 1200, "dead": 1, "bytes": 3 * 2**20},
     "pipelines": [PIPELINE],
     "deployment": {
@@ -47,6 +48,7 @@ def test_everything_that_is_not_as_it_should_be_is_shown() -> None:
         "  deployment  revision 7, 1e3c0522eba7",
         "  newest      revision 8 downloading: main 5.0 of 20.0 MB",
         "  queue       1,200 messages, 3.0 MB, 1 refused by the broker for good",
+        "  not taken   line/belt: not authorized (reason 135)",
         "  pipeline    belt: waiting",
         "    model     inception-bn 1, 17b3867e5eb1, not loaded",
         "    isolation none (bubblewrap is not installed)",
