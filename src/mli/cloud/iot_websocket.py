@@ -17,9 +17,11 @@ import boto3
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.utils import get_environ_proxies
 
 from mli.cloud.aws import Aws
 from mli.cloud.troubles import asking
+from mli.config.proxies import Proxy, parse_proxy
 from mli.config.redaction import hide
 from mli.config.settings import MqttSettings, TlsSettings
 from mli.errors import MliError, RefusedError, RetryError, StopError, UsageError
@@ -41,10 +43,12 @@ class IotWebSocket:
 
     Attributes:
         authority: host, with its port where that is not 443.
+        proxy: what connections go through.
     """
 
     aws: Aws
     authority: str
+    proxy: Proxy | None = None
 
     def path(self) -> str:
         """Path and query of the next handshake. Credentials that expire are got anew where they can be.
@@ -141,4 +145,21 @@ def open_iot(aws: Aws, endpoint: str | None = None, ca_path: str | None = None) 
         )
     bundle = aws.session._session.get_config_variable("ca_bundle")  # boto3 has no other way to ask for it
     settings = MqttSettings(host=found["host"], port=port, tls=TlsSettings(ca_path or bundle))
-    return settings, IotWebSocket(aws, found["host"] if port == PORT else f"{found['host']}:{port}")
+    authority = found["host"] if port == PORT else f"{found['host']}:{port}"
+    return settings, IotWebSocket(aws, authority, _proxy(authority))
+
+
+def _proxy(authority: str) -> Proxy | None:
+    """As boto3 itself chooses it: HTTPS_PROXY, unless NO_PROXY names the host."""
+    text = get_environ_proxies(f"https://{authority}").get("https")
+    if not text:
+        return None
+    try:
+        return parse_proxy(text)
+    except ValueError as error:
+        raise UsageError(
+            "HTTPS_PROXY names no proxy that can be used",
+            expected="http://[user:password@]HOST:PORT",
+            got=f"{error} (the rest is not shown)",
+            remedy="correct it, or name the host in NO_PROXY",
+        ) from error

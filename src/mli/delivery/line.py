@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,9 +19,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from mli.delivery.dialing import NoAccess
 from mli.delivery.received import Received
 from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
-from mli.delivery.websocket import NoAccess, WebSocketAccess, handshake_answer
+from mli.delivery.websocket import WebSocketAccess, WebSocketClient, handshake_answer
 from mli.errors import MliError, RefusedError, RetryError
 
 if TYPE_CHECKING:
@@ -159,12 +161,12 @@ class Line:
 
     def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
         settings = self._settings
-        client = mqtt.Client(
+        make = mqtt.Client if self._access is None else partial(WebSocketClient, proxy=self._access.proxy)
+        client = make(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=version,
             clean_session=None if version == MQTTProtocolVersion.MQTTv5 else True,
-            transport="tcp" if self._access is None else "websockets",
         )
         client.connect_timeout = settings.connect_timeout_s
         client.reconnect_delay_set(1, 30)
@@ -311,7 +313,7 @@ class Line:
         """The server answered, and made no WebSocket of the connection."""
         assert self._access is not None
         try:
-            answer = handshake_answer(self._settings, self._access.path())
+            answer = handshake_answer(self._settings, self._access.path(), self._access.proxy)
         except MliError as error:
             return error
         if answer is None or answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
@@ -325,7 +327,8 @@ class Line:
             "No secure connection to the MQTT broker could be made.",
             where=self._address(),
             got=describe_connect_error(cause, self._settings),
-            remedy="Give the CA that signed the broker's certificate, the host name that is in it, and the TLS port.",
+            remedy="Give the CA that signed the broker's certificate, the host name that is in it, and the TLS port; "
+            "check the clock where a certificate is said to have expired, or not to be valid yet.",
         )
         error.__cause__ = cause
         return error

@@ -6,14 +6,20 @@ import base64
 import http.client
 import json
 import secrets
+import socket
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from mli.delivery.dialing import Handshake
 from mli.delivery.sinks.mqtt_options import tls_context
 from mli.errors import MliError
 
 if TYPE_CHECKING:
+    from mli.config.proxies import Proxy
     from mli.config.settings import MqttSettings
 
 _MOST_BODY_BYTES = 4_096
@@ -44,26 +50,44 @@ class WebSocketAccess(Protocol):
             MliError: nothing can be signed now.
         """
 
+    @property
+    def proxy(self) -> Proxy | None:
+        """What connections go through."""
+
     def refusal(self, status: int, said: str, server_time_s: float | None) -> MliError:
         """Why the server said no, and what to do; see ``HandshakeAnswer``."""
 
 
-class NoAccess(ConnectionError):
-    """A connection that was not tried; paho takes it for one that failed, and tries again later."""
+class WebSocketClient(mqtt.Client):
+    """paho's client through a proxy, whose handshakes end in ``connect_timeout`` as a whole.
 
-    def __init__(self, told: MliError) -> None:
-        self.told = told
-        super().__init__(told.what)
+    Args:
+        proxy: None connects to the broker itself.
+    """
+
+    def __init__(self, api: CallbackAPIVersion, *, proxy: Proxy | None, **options: Any) -> None:
+        super().__init__(api, transport="websockets", **options)
+        self._through = proxy
+        self._opening: Handshake | None = None
+
+    def _create_socket(self) -> Any:
+        with Handshake(self.connect_timeout) as self._opening:
+            return super()._create_socket()
+
+    def _create_socket_connection(self) -> socket.socket:
+        assert self._opening is not None
+        return self._opening.dial(self.host, self.port, self._through)
 
 
-def handshake_answer(settings: MqttSettings, path: str) -> HandshakeAnswer | None:
+def handshake_answer(settings: MqttSettings, path: str, proxy: Proxy | None) -> HandshakeAnswer | None:
     """Ask for a WebSocket once more, only to hear why not: paho does not keep the answer. None without one."""
-    host, port, patience_s = settings.host, settings.port, settings.connect_timeout_s
-    if settings.tls is None:
-        connection = http.client.HTTPConnection(host, port, timeout=patience_s)
+    host, port = settings.host, settings.port
+    context = None if settings.tls is None else tls_context(settings.tls)
+    connection: http.client.HTTPConnection
+    if context is None:
+        connection = http.client.HTTPConnection(host, port)
     else:
-        context = tls_context(settings.tls)
-        connection = http.client.HTTPSConnection(host, port, timeout=patience_s, context=context)
+        connection = http.client.HTTPSConnection(host, port, context=context)
     headers = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -72,13 +96,20 @@ def handshake_answer(settings: MqttSettings, path: str) -> HandshakeAnswer | Non
         "Sec-WebSocket-Protocol": "mqtt",
     }
     try:
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        body = b"" if response.status == http.HTTPStatus.SWITCHING_PROTOCOLS else response.read(_MOST_BODY_BYTES)
+        with Handshake(settings.connect_timeout_s) as handshake:
+            line = handshake.dial(host, port, proxy)
+            connection.sock = line if context is None else context.wrap_socket(line, server_hostname=host)
+            return _answer(connection, path, headers)
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
+
+
+def _answer(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> HandshakeAnswer:
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    body = b"" if response.status == http.HTTPStatus.SWITCHING_PROTOCOLS else response.read(_MOST_BODY_BYTES)
     kind = (response.getheader("x-amzn-errortype") or "").partition(":")[0]
     said = ": ".join(filter(None, (kind, _message(body))))
     return HandshakeAnswer(response.status, said, _unix_time(response.getheader("date")))

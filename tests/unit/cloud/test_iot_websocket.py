@@ -219,3 +219,43 @@ def test_an_endpoint_of_another_region_is_seen_before_anything_is_sent(domain: s
     with pytest.raises(UsageError, match="another region") as caught:
         open_iot(account()[0], f"abc-ats.iot.us-east-1.{domain}")
     assert caught.value.remedy == "--region us-east-1"
+
+
+WRONG_PROXIES = ["socks5://me:h%2Fsh@p:1", "http://me:h%2Fsh@p:x", "http://me:h%2Fsh@", "http://[h%2Fsh@"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "proxy"),
+    [
+        ({}, None),
+        ({"HTTP_PROXY": "http://p:1"}, None),
+        ({"HTTPS_PROXY": "http://me:h%2Fsh@p:1"}, ("p", 1)),
+        ({"https_proxy": "p:1"}, ("p", 1)),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "example.org, .amazonaws.com"}, None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "example.org"}, ("p", 1)),
+    ],
+)
+def test_the_proxy_is_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], proxy: tuple[str, int] | None
+) -> None:
+    set_proxies(monkeypatch, variables)
+    _, access = open_iot(account()[0], HOST)
+    assert (access.proxy and (access.proxy.host, access.proxy.port)) == proxy
+    assert "h%2Fsh" not in repr(access)
+
+
+@pytest.mark.parametrize("written", WRONG_PROXIES)
+def test_a_proxy_that_is_none_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    set_proxies(monkeypatch, {"HTTPS_PROXY": written})
+    with pytest.raises(UsageError, match="HTTPS_PROXY names no proxy") as caught:
+        open_iot(account()[0], HOST)
+    assert "h%2Fsh" not in str(caught.value)
+    assert "h/sh" not in str(caught.value)
+
+
+def set_proxies(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)

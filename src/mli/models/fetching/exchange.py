@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from mli.config.proxies import Proxy
 from mli.errors import MliError, RetryError, StopError
 from mli.models.fetching.line import Line, connect
-from mli.models.fetching.proxies import Proxy
 from mli.models.fetching.troubles import TransferError, broken_line
 from mli.models.fetching.url import Url
 from mli.models.fetching.watch import Watch

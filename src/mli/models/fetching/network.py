@@ -5,11 +5,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 
+from mli.config.proxies import Proxy
 from mli.config.settings import StoreSettings, TlsSettings
 from mli.errors import StopError
 from mli.models.fetching.environment import Environment
 from mli.models.fetching.exchange import Answer, Call, exchange
-from mli.models.fetching.proxies import Proxy, choose_proxy
+from mli.models.fetching.proxies import choose_proxy
 from mli.models.fetching.url import Url
 from mli.models.fetching.watch import Watch
 

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
 
+from mli.config.proxies import Proxy, parse_proxy
 from mli.errors import StopError
 from mli.models.fetching.environment import Environment
 from mli.models.fetching.url import Url, shown_uri
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """An HTTP proxy.
-
-    Attributes:
-        authorization: value of ``Proxy-Authorization``; None without a user name.
-        shown: its address for messages.
-    """
-
-    host: str
-    port: int
-    authorization: str | None = field(repr=False)
-    shown: str
 
 
 def choose_proxy(url: Url, setting: str | None, environment: Environment) -> Proxy | None:
@@ -37,17 +20,9 @@ def choose_proxy(url: Url, setting: str | None, environment: Environment) -> Pro
     if not text or any(_covers(pattern, url) for pattern in environment.no_proxy):
         return None
     try:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
-        port = parts.port or 80
+        return parse_proxy(text)
     except ValueError as error:
         raise _unusable(text, str(error)) from error
-    if parts.scheme != "http" or not parts.hostname:
-        raise _unusable(text, f"the scheme {parts.scheme!r}" if parts.hostname else "no host")
-    authorization = None
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    return Proxy(parts.hostname, port, authorization, f"http://{parts.hostname}:{port}")
 
 
 def _covers(pattern: str, url: Url) -> bool:

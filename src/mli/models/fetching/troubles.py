@@ -8,8 +8,8 @@ import re
 import socket
 import ssl
 
+from mli.config.proxies import Proxy
 from mli.errors import MliError, RetryError, StopError
-from mli.models.fetching.proxies import Proxy
 
 
 class TransferError(RetryError):
