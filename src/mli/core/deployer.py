@@ -127,15 +127,15 @@ class Deployer:
             wanted.revision,
             wanted.name if wanted.origin == "file" else "the network",
         )
-        before = self._reporter.last
+        if wanted.judged is not None:
+            self._reporter.set_aside(wanted.identity)
         try:
             self._tell(wanted, "received")
-            self._check_quarantine(wanted)
             if not self._runs_already(wanted):
                 with self._watcher.nothing_cleared():
                     self._carry_out(wanted)
-            if wanted.judged is not None and before is not None:
-                self._reporter.tell_last(before)
+            if wanted.judged is not None:
+                self._reporter.tell_others()
         except (Interrupted, FetchCancelled, JobCancelled):
             self._left(wanted)
         except RefusedError as error:
@@ -159,18 +159,20 @@ class Deployer:
             )
 
     def _runs_already(self, wanted: Wanted) -> bool:
-        pointer = self._store.pointer()
-        if pointer.current != wanted.identity or self._serving.current is None:
-            return False
-        if wanted.judged is not None:
-            wanted.judged(None)
+        with self._watcher.changing:  # it may be about to take this one back
+            self._check_quarantine(wanted)
+            pointer = self._store.pointer()
+            if pointer.current != wanted.identity or self._serving.current is None:
+                return False
+            if wanted.judged is not None:
+                wanted.judged(None)
+                return True
+            if pointer.revision != wanted.revision:
+                self._store.point(replace(pointer, revision=wanted.revision))
+                self._watcher.renumber(wanted.revision)
+            if pointer.good:
+                self._end(wanted, "healthy")
             return True
-        if pointer.revision != wanted.revision:
-            self._store.point(replace(pointer, revision=wanted.revision))
-            self._watcher.renumber(wanted.revision)
-        if pointer.good:
-            self._end(wanted, "healthy")
-        return True
 
     def _carry_out(self, wanted: Wanted) -> None:
         deadline = time.monotonic() + self._device.health.deadline_s

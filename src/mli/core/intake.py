@@ -188,9 +188,9 @@ class Intake:
         log.error("a deployment was refused: %s", error)
         last = self._reporter.last
         state: DeploymentState = "refused" if isinstance(error, RefusedError) else "failed"
-        self._reporter.tell(state, revision=revision, identity=None, error=error)
+        told = self._reporter.tell(state, revision=revision, identity=None, error=error)
         if last is not None and last.state not in FINAL:
-            self._reporter.tell_last(last)
+            self._reporter.tell_again(last, told)
 
     def _cancel(self, opened: Opened, retained: bool) -> None:
         highest = self._store.highest()

@@ -60,6 +60,8 @@ class Reporter:
         self._clock = clock
         self._lock = threading.Lock()
         self._last: DeploymentStatus | None = None
+        self._aside: str | None = None
+        self._of_others: DeploymentStatus | None = None
         self._listeners: dict[str, Listener] = {}
         self.serving: Serving | None = None
 
@@ -84,8 +86,8 @@ class Reporter:
         progress: Progress | None = None,
         error: MliError | Problem | None = None,
         published: bool = True,
-    ) -> None:
-        """Publish a state.
+    ) -> DeploymentStatus:
+        """Publish a state, and return it.
 
         Args:
             published: where false, only whoever follows the deployment hears it.
@@ -105,15 +107,34 @@ class Reporter:
             )
             if published:
                 self._last = status
+                if identity != self._aside:
+                    self._of_others = status
             key = identity or ""
             listener = self._listeners.pop(key, None) if state in FINAL else self._listeners.get(key)
         if published:
             self._tell(status)
         if listener is not None:
             listener(status)
+        return status
 
-    def tell_last(self, status: DeploymentStatus) -> None:
-        """Publish a state once more: another message's was told in between."""
+    def tell_again(self, status: DeploymentStatus, after: DeploymentStatus) -> None:
+        """Publish a state once more: another message's was told in between, and nothing since."""
         with self._lock:
-            self._last = replace(status, serving=self.serving)
-        self._tell(self._last)
+            if self._last is not after:
+                return
+            self._last = again = replace(status, serving=self.serving)
+        self._tell(again)
+
+    def set_aside(self, identity: str) -> None:
+        """What is told of this one from now on is for the moment alone; see ``tell_others``."""
+        with self._lock:
+            self._aside, self._of_others = identity, self._last
+
+    def tell_others(self) -> None:
+        """Publish once more what was told last of others than the one that was set aside: they may have gone on."""
+        with self._lock:
+            if self._of_others is None or self._last is self._of_others:
+                return
+            self._last = self._of_others = replace(self._of_others, serving=self.serving)
+            again = self._last
+        self._tell(again)
