@@ -26,7 +26,7 @@ exit 7
 def test_a_person_gets_a_shell_in_there_and_what_it_started_ends_with_it() -> None:
     # util-linux' script gives it a terminal, as a person has one.
     command = ["script", "--quiet", "--return", "--command", f"{sys.executable} -m rehearsal --shell", os.devnull]
-    done = subprocess.run(command, cwd=ROOT, input=TYPED, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, cwd=ROOT, input=TYPED, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "arn:aws:sts::" in done.stdout
     assert "inception-bn.zip" in done.stdout
@@ -40,7 +40,7 @@ def test_the_first_lines_of_the_page_work_at_aws_names() -> None:
     command = [sys.executable, "-m", "rehearsal", "core", "--first", str(COMMANDS), "--json"]
     # Whoever rehearses may have an account; nothing may get there.
     environment = {**os.environ, "AWS_PROFILE": "of-mine", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     *outcomes, way = map(json.loads, done.stdout.splitlines())
     assert [one["command"] for one in outcomes] == list(lines_of(PAGE))[:COMMANDS]

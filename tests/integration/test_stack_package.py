@@ -22,7 +22,7 @@ PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 def deploy_by_hand(rig: Rig, folder: Path) -> str:
     """The script as a person runs it."""
     command = ["sh", str(folder / "deploy.sh"), "line-1", rig.certificate, f"s3://{MODELS}/m.zip", "by-hand"]
-    ran = subprocess.run(command, env={**os.environ, "PATH": PATH}, capture_output=True, text=True, timeout=150)
+    ran = subprocess.run(command, env={**os.environ, "PATH": PATH}, capture_output=True, text=True, timeout=280)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
