@@ -18,6 +18,7 @@ def test_without_a_broker_predictions_are_printed(tmp_path: Path) -> None:
     seen = [json.loads(line) for line in result.stdout.splitlines()]
     assert [payload[0]["prediction"] for payload in seen] == ["red", "green", "blue", "red"]
     assert all(set(payload[0]) == {"confidence", "prediction"} for payload in seen)
+    assert "color has no manifest: pixels go in as 0-255" in result.stderr
 
 
 def test_json_gives_one_full_object_a_frame(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_a_finished_detector_is_packed_verified_and_run(desk: Path) -> None:
     run = ["run", desk / "det.zip", desk / "photo.png", "--once", "--interval", "0", "--json", "--top", "5"]
     result = run_mli(*run, state=desk)
     assert result.returncode == 0, result.stderr
+    assert "manifest" not in result.stderr
     (frame,) = (json.loads(line) for line in result.stdout.splitlines())
     seen = [(item["label"], item["confidence"], item["box"]) for item in frame["predictions"]]
     box = {"left": 0.25, "top": 0.5, "right": 0.75, "bottom": 1.0}

@@ -96,6 +96,11 @@ class Running:
             model = self.core.models[pipeline.model]
             topic = "" if mqtt is None else f", topic {pipeline.publish.topic}"
             self.note(f"{model.name} {model.version}: {_source_text(pipeline)} → {goal}{topic}")
+            if model.input is None and pipeline.preprocess.mean is None and pipeline.preprocess.scale is None:
+                self.note(
+                    f"{model.name} has no manifest: pixels go in as 0-255. "
+                    "A model that was trained on scaled ones needs `mli model pack … --mean … --scale …`"
+                )
         if self.core.queued_at_start:
             self.note(f"{counted(self.core.queued_at_start, 'message')} of an earlier run are queued and go first")
 
