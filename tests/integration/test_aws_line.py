@@ -19,7 +19,7 @@ from tests.fixtures.iot_credentials import GivenKeys
 from tests.fixtures.iot_registry import FixedRegistry
 from tests.fixtures.iot_signatures import Keys
 from tests.fixtures.mli_process import kill_group, run_mli, start_mli
-from tests.fixtures.moto_server import ACCESS_KEY, SECRET_KEY
+from tests.fixtures.moto_server import ACCESS_KEY, SECRET_KEY, MotoServer
 from tests.fixtures.simulated_things import SimulatedThings, becomes, obey
 
 ARN = "arn:aws:iot:eu-central-1:123456789012"
@@ -49,9 +49,13 @@ MINE = Keys(ACCESS_KEY, SECRET_KEY, (OPERATOR,))
 
 
 @pytest.fixture
-def iot(tmp_path: Path, certificates: Certificates, moto_environment: dict[str, str]) -> Iterator[IotCore]:
-    """It knows the keys of the environment, and holds them to a policy."""
-    del moto_environment  # the processes find it in the environment
+def iot(
+    tmp_path: Path, certificates: Certificates, moto: MotoServer, moto_environment: dict[str, str]
+) -> Iterator[IotCore]:
+    """It knows the keys of the environment, and holds them to a policy; its registry has two things."""
+    moto.reset()
+    for name in ("line-1", "line-2"):
+        moto.client("iot", moto_environment["AWS_REGION"]).create_thing(thingName=name)
     (tmp_path / "iot").mkdir()
     registry = FixedRegistry()
     core = IotCore(tmp_path / "iot", certificates, registry, [MINE], GivenKeys("mli-device", "a", "b"))
@@ -211,6 +215,15 @@ def test_a_deployment_that_aws_would_not_take_is_refused_before_it_is_sent(iot: 
     assert "too large for AWS IoT Core" in done.stderr
     assert "at most 131,072 bytes" in done.stderr
     assert iot.denied == []
+
+
+def test_a_thing_that_nobody_has_is_sent_nothing(iot: IotCore, tmp_path: Path) -> None:
+    (tmp_path / "deployment.yaml").write_text(DEPLOYMENT)
+    arguments = ["deploy", "deployment.yaml", "--thing", "line-1", "--thing", "line-9", *at(iot)]
+    done = run_mli(*arguments, state=tmp_path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "There is no thing line-9 in eu-central-1; nothing was sent." in done.stderr
+    assert b"ResourceNotFoundException" in aws_cli(iot, "get-retained-message", "--topic", SENT).stderr
 
 
 def test_what_the_aws_cli_publishes_reaches_a_device(iot: IotCore, tmp_path: Path) -> None:

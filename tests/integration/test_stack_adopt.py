@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.fixtures.greengrass_v1_account import attach_everything
 from tests.fixtures.stack_rig import MODELS, Rig
 
-OLD = "gg_mli_accel-full-access"
+OLD = "gg_mli_accel_Core-full-access"
 
 
 @pytest.fixture
 def accelerator(stack_rig: Rig) -> Rig:
     """The thing, the certificate and the policy that the accelerator's stack left."""
     iot = stack_rig.client("iot")
-    everything = {"Effect": "Allow", "Action": ["iot:*", "greengrass:*"], "Resource": "*"}
     iot.create_thing(thingName="gg_mli_accel_Core")
-    iot.create_policy(policyName=OLD, policyDocument=json.dumps({"Version": "2012-10-17", "Statement": [everything]}))
-    iot.attach_policy(policyName=OLD, target=stack_rig.certificate_arn)
-    iot.attach_thing_principal(thingName="gg_mli_accel_Core", principal=stack_rig.certificate_arn)
+    assert attach_everything(iot, "gg_mli_accel_Core", stack_rig.certificate_arn) == OLD
     return stack_rig
 
 
@@ -49,7 +47,16 @@ def test_without_adopt_its_name_is_told(accelerator: Rig) -> None:
     ran = accelerator.deploy("gg_mli_accel_Core")
     assert ran.exit_code == 1
     assert "mli stack deploy gg_mli_accel --adopt" in ran.err
-    assert "--adopt takes over gg_mli_accel_Core" in accelerator.deploy("gg_mli_accel", "--dry-run").err
+    assert "--adopt takes over gg_mli_accel_Core" in accelerator.deploy("gg_mli_accel").err
+
+
+def test_a_certificate_that_all_things_of_the_accelerator_have_is_taken_over_and_told(accelerator: Rig) -> None:
+    iot = accelerator.client("iot")
+    iot.create_thing(thingName="other_Core")
+    iot.attach_thing_principal(thingName="other_Core", principal=accelerator.certificate_arn)
+    ran = accelerator.deploy("gg_mli_accel", "--adopt")
+    assert ran.exit_code == 0
+    assert "the certificate also belongs to other_Core" in ran.err
 
 
 def test_the_old_policy_comes_off_only_after_the_device_was_seen(accelerator: Rig) -> None:

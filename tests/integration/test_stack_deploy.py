@@ -9,6 +9,7 @@ import pytest
 from tests.fixtures.moto_server import REGION
 from tests.fixtures.stack_rig import MODELS, Rig, make_rig
 
+from mli.cloud import stack_wanted
 from mli.config.accelerator import read_accelerator
 
 SHARED = "mli-shared"
@@ -72,6 +73,7 @@ def test_the_shared_stack_learns_the_buckets_of_all_devices_and_forgets_none(sta
     stack_rig.client("s3").create_bucket(Bucket="others", CreateBucketConfiguration={"LocationConstraint": REGION})
     uri = stack_rig.put_model("o.zip", "others")
     stack_rig.deploy("line-1")
+    stack_rig.add_certificate()
     assert stack_rig.deploy("line-2").out.startswith("mli-shared: nothing to change")
     assert stack_rig.stack("deploy", "line-2", "--model", uri).out.startswith("mli-shared: updated")
     stacks = stack_rig.client("cloudformation").describe_stacks(StackName=SHARED)["Stacks"][0]["Parameters"]
@@ -179,10 +181,10 @@ def test_a_name_that_is_taken_while_it_is_made_rolls_back_and_the_next_run_makes
     stack_rig.stack("deploy", "--shared")
     made = stack_rig.client("iot").create_thing
     # Between the look and the creation somebody makes the thing: moto's stack fails as AWS' does.
-    from mli.cloud import stack_wanted
+    from mli.cloud import thing_names
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack_wanted, "thing_exists", lambda *_: bool(made(thingName="line-1")) and False)
+        patch.setattr(thing_names, "thing_exists", lambda *_: bool(made(thingName="line-1")) and False)
         ran = stack_rig.deploy("line-1")
     assert (ran.exit_code, stack_rig.status("mli-line-1")) == (1, "ROLLBACK_COMPLETE")
     assert "Thing (AWS::IoT::Thing) of the stack mli-line-1, now ROLLBACK_COMPLETE" in ran.err
@@ -229,6 +231,63 @@ def test_a_stack_for_another_core_is_refused(stack_rig: Rig) -> None:
     stack_rig.deploy("line-1", "--stack-name", "mine")
     assert stack_rig.status("mine") == "CREATE_COMPLETE"
     assert "is for another core" in stack_rig.deploy("line-2", "--stack-name", "mine").err
+
+
+def test_a_certificate_of_another_device_is_refused_and_one_that_is_shared_already_told(stack_rig: Rig) -> None:
+    stack_rig.deploy("line-1")
+    refused = stack_rig.deploy("line-2")
+    assert (refused.exit_code, stack_rig.status("mli-line-2")) == (1, None)
+    assert "it belongs to line-1" in refused.err
+    assert "mli device cert line-2 makes a new one" in refused.err
+
+    stack_rig.client("iot").create_thing(thingName="old")
+    stack_rig.client("iot").attach_thing_principal(thingName="old", principal=stack_rig.certificate_arn)
+    again = stack_rig.deploy("line-1")
+    assert again.exit_code == 0
+    assert "the certificate also belongs to old" in again.err
+    assert "mli device replace line-1 gives this device one of its own" in again.err
+
+
+@pytest.mark.parametrize(
+    ("there", "core"),
+    [("line-1", "line-1-doctor"), ("line-1", "line-1-mli"), ("line-1-mli", "line-1"), ("a", "a-mli-doctor")],
+)
+def test_a_name_that_another_things_connections_have_is_refused(stack_rig: Rig, there: str, core: str) -> None:
+    stack_rig.client("iot").create_thing(thingName=there)
+    ran = stack_rig.deploy(core)
+    assert (ran.exit_code, stack_rig.status(SHARED)) == (1, None)
+    assert f"{core} and {there} would throw each other off AWS IoT" in ran.err
+    assert f"{min(core, there, key=len)} also connects as {max(core, there, key=len)}" in ran.err
+
+
+def test_a_shared_stack_that_somebody_makes_meanwhile_is_no_foreign_log_group(
+    stack_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mli.cloud import stack_deploy
+
+    stack_rig.stack("deploy", "--shared")
+    absent = stack_wanted.Stacks(None, None, None)
+    monkeypatch.setattr(stack_deploy, "look_at_stacks", lambda *_: absent)
+    assert "Somebody else is making or changing the stack mli-shared" in stack_rig.deploy("line-1").err
+
+
+def test_a_misspelled_core_is_told_with_the_nearest(stack_rig: Rig) -> None:
+    stack_rig.deploy("line_1_left")
+    stack_rig.deploy("belt", "--stack-name", "mli-belt-2", "--certificate", stack_rig.add_certificate())
+    near = "did you mean 'line_1_left'?"
+    for command in (
+        "stack outputs",
+        "stack status",
+        "stack destroy --yes",
+        "stack deploy --detach-old",
+        "device bundle --stack",
+        "device replace",
+        "device cert --rotate",
+    ):
+        ran = stack_rig.mli(*command.split(), "line_1_lft")
+        assert near in ran.out + ran.err, (command, ran)
+    assert "the stack of belt is called mli-belt-2" in stack_rig.stack("outputs", "belt").err
+    assert "did you mean" not in stack_rig.stack("outputs", "quite-another").err
 
 
 def test_in_china_hosts_and_arns_are_its_own(stack_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import typer
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
+    from mli.cloud.aws import Aws
     from mli.config.settings import MqttSettings
     from mli.delivery.websocket import WebSocketAccess
 
@@ -29,10 +30,12 @@ class Reach:
 
     Attributes:
         access: for AWS IoT Core through WebSockets.
+        account: that of the AWS profile; None for other brokers, which cannot be asked what they know.
     """
 
     settings: MqttSettings
     access: WebSocketAccess | None = None
+    account: Aws | None = None
 
     @property
     def is_aws(self) -> bool:
@@ -64,7 +67,7 @@ def reach_aws(
     aws = aws_account(profile, region)
     from mli.cloud.iot_websocket import open_iot
 
-    return Reach(*open_iot(aws, endpoint, ca))
+    return Reach(*open_iot(aws, endpoint, ca), aws)
 
 
 def refuse_aws_options(given: Mapping[str, object]) -> None:

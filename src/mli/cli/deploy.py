@@ -86,6 +86,7 @@ def deploy(
         needless |= {"--username": username, "--password-file": password_file}
         _refuse_many(names)
         reach = reach_aws(profile, region, endpoint, ca, needless)
+        _refuse_unknown(reach, names)
     else:
         refuse_aws_options({"--profile": profile, "--region": region, "--endpoint": endpoint})
         reach = _reach_broker(broker, username, password_file, ca, cert, key)
@@ -139,6 +140,17 @@ def _refuse_many(names: Sequence[str]) -> None:
             got=f"{len(names)} things",
             remedy="run mli deploy several times, or deploy to a thing group with Greengrass",
         )
+
+
+def _refuse_unknown(reach: Reach, names: Sequence[str]) -> None:
+    """What is sent to a thing that nobody has stays at the broker for ever."""
+    if reach.account is None:
+        return
+    from mli.cloud.thing_names import must_be_there
+
+    caution = must_be_there(reach.account, names)
+    if caution:
+        remark(caution)
 
 
 def _refuse_large(size_bytes: int) -> None:

@@ -56,6 +56,7 @@ def _destroy_device(
     yes: bool,
     as_json: bool,
 ) -> None:
+    from mli.cloud.near_core import near_core
     from mli.cloud.stack_destroy import end_device, look_at_device_end
     from mli.cloud.stack_wanted import stack_name_of
 
@@ -71,7 +72,7 @@ def _destroy_device(
         document = {"stack": name, "thing": end.thing, "goes": _goes(end.goes), "messages": list(end.messages)}
         _print_json({**document, "stays": list(end.stays), "done": not nothing and not dry_run})
     elif nothing:
-        print(f"{name}: there is no such stack; nothing to remove")
+        print(f"{name}: there is no such stack; nothing to remove{near_core(aws, core_name)}")
     elif not dry_run:
         print(f"{name}: removed")
 

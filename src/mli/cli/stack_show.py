@@ -62,15 +62,18 @@ def status(
     region: Region = None,
 ) -> None:
     """Show a device's stacks, certificate and last word; exit 1 when it lacks something."""
+    from mli.cloud.near_core import near_core
     from mli.cloud.stack_status import look_at_device
     from mli.cloud.stack_wanted import stack_name_of
 
     name = stack_name_of(core_name, stack_name)
-    found = look_at_device(aws_account(profile, region), core_name, name)
+    aws = aws_account(profile, region)
+    found = look_at_device(aws, core_name, name)
     if as_json:
         print(json.dumps(_status_json(found), indent=2, ensure_ascii=False))
     else:
-        for line in _status_lines(found):
+        near = near_core(aws, core_name) if found.device.stack is None else ""
+        for line in _status_lines(found, near):
             print(line)
     if not found.good:
         raise typer.Exit(1)
@@ -102,13 +105,13 @@ def _write_config(found: Mapping[str, str], path: Path, core_name: str) -> None:
     typer.echo(f"mli: wrote {path}", err=True)
 
 
-def _status_lines(found: DeviceStatus) -> list[str]:
+def _status_lines(found: DeviceStatus, near: str) -> list[str]:
     from mli.delivery.one_line import one_line
 
     stacks = [found.shared, found.component, found.device]
     if found.component.stack is None and not found.on_greengrass:
         stacks.remove(found.component)
-    lines = [_stack_line(one) for one in stacks]
+    lines = [_stack_line(one) + (near if one is found.device else "") for one in stacks]
     lines.append(f"certificate  {found.certificate or 'none is named'}")
     if found.said is None:
         lines.append(f"last word    {found.thing} said nothing yet on mli/status/{found.thing}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mli.cloud.aws import Aws
 from mli.cloud.names import device_stack
+from mli.cloud.near_core import near_core
 from mli.cloud.stack_state import Stack, look_at_stack
 from mli.cloud.troubles import asking
 from mli.errors import RefusedError, RetryError
@@ -49,6 +50,7 @@ def device_facts(aws: Aws, core: str) -> DeviceFacts:
         raise RefusedError(
             f"The core {core} has no stack in {aws.region}.",
             where=f"stack {device_stack(core)}, account {aws.account}",
+            got=core + near_core(aws, core),
             remedy=f"mli stack deploy {core} makes it; a stack in another region: --region REGION",
         )
     return facts_of_stack(aws, core_of(stack, core), stack)

@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mli.cloud.aws import Aws
+from mli.cloud.names import adopted_thing
 from mli.cloud.troubles import asking, code_of
 from mli.errors import RefusedError, UsageError
 
@@ -94,6 +95,26 @@ def find_certificate(aws: Aws, wanted: str) -> Certificate:
             for name in page["things"]
         ]
     return Certificate(wanted, arn, tuple(things), attached_policies(aws, arn))
+
+
+def must_be_own(certificate: Certificate, core_name: str, thing: str) -> None:
+    """Refuse to attach a certificate of other things to one more: each of them could be the others.
+
+    A thing that has it already keeps it, as one of the accelerator's whose tutorial had one certificate for all.
+
+    Raises:
+        RefusedError: it is another's, and not yet this thing's.
+    """
+    if not certificate.things or thing in certificate.things:
+        return
+    adopted = adopted_thing(core_name)
+    adopt = f"mli stack deploy {core_name} --adopt takes over {adopted}; " if adopted in certificate.things else ""
+    raise RefusedError(
+        f"The certificate {certificate.certificate_id[:12]}… is another device's: who has its key can be either.",
+        expected=f"a certificate of {thing} alone",
+        got=f"it belongs to {', '.join(certificate.things)}",
+        remedy=f"{adopt}{_NEW.replace('CORE_NAME', core_name)}, then --certificate with that",
+    )
 
 
 def certificate_of_thing(aws: Aws, thing: str) -> str:

@@ -147,20 +147,31 @@ def importers_of(aws: Aws, stack: Stack) -> tuple[str, ...]:
     Raises:
         MliError: AWS did not answer, or the right to ask is missing.
     """
-    client, names = aws.client("cloudformation"), set()
+    names: set[str] = set()
     with asking(f"which stacks use the stack {stack.name}"):
-        pages = client.get_paginator("list_exports").paginate()
+        pages = aws.client("cloudformation").get_paginator("list_exports").paginate()
         exports = [
             item["Name"] for page in pages for item in page["Exports"] if item["ExportingStackId"] == stack.stack_id
         ]
-        for export in exports:
-            try:
-                for page in client.get_paginator("list_imports").paginate(ExportName=export):
-                    names |= set(page["Imports"])
-            except ClientError as error:
-                if "not imported" not in message_of(error):
-                    raise
+    for export in exports:
+        names |= set(importers_of_export(aws, export))
     return tuple(sorted(names))
+
+
+def importers_of_export(aws: Aws, export: str) -> tuple[str, ...]:
+    """Names of the stacks that import what is exported under this name; none where there is no such.
+
+    Raises:
+        MliError: AWS did not answer, or the right to ask is missing.
+    """
+    with asking(f"which stacks use {export}"):
+        try:
+            pages = aws.client("cloudformation").get_paginator("list_imports").paginate(ExportName=export)
+            return tuple(name for page in pages for name in page["Imports"])
+        except ClientError as error:
+            if "not imported" not in message_of(error):
+                raise
+    return ()
 
 
 def _stack(told: Mapping[str, Any]) -> Stack:

@@ -10,7 +10,15 @@ from botocore.exceptions import ClientError
 
 from mli.cloud.aws import Aws
 from mli.cloud.names import COMPONENT, COMPONENT_STACK, ROLE_ALIAS, SHARED_STACK, adopted_thing, device_stack
-from mli.cloud.stack_certificate import Certificate, certificate_id, certificate_of_thing, find_certificate
+from mli.cloud.near_core import near_core
+from mli.cloud.stack_certificate import (
+    Certificate,
+    certificate_id,
+    certificate_of_thing,
+    find_certificate,
+    must_be_own,
+)
+from mli.cloud.stack_change import somebody_else
 from mli.cloud.stack_failures import explained
 from mli.cloud.stack_messages import revision_wanted
 from mli.cloud.stack_model import Model, find_model
@@ -18,8 +26,9 @@ from mli.cloud.stack_owner import must_be_of, must_be_ours, must_be_usable
 from mli.cloud.stack_state import Stack, contents_of, look_at_stack
 from mli.cloud.stack_template import read_template, refused_values
 from mli.cloud.template_text import device_template
+from mli.cloud.thing_names import must_be_free, thing_exists
 from mli.cloud.troubles import asking, code_of, message_of
-from mli.errors import RefusedError, UsageError
+from mli.errors import MliError, RefusedError, UsageError
 
 Runtime = Literal["core", "greengrass"]
 _STACK = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
@@ -154,6 +163,7 @@ def device_stack_of(aws: Aws, core_name: str, stack_name: str | None = None) -> 
         raise RefusedError(
             f"There is no stack {name}.",
             where=f"account {aws.account}, region {aws.region}",
+            got=core_name + near_core(aws, core_name),
             remedy=f"mli stack deploy {core_name} makes it; --stack-name finds one of another name",
         )
     must_be_ours(stack, contents_of(aws, stack), "device")
@@ -182,6 +192,7 @@ def look(aws: Aws, wanted: Wanted, stacks: Stacks) -> Looked:
     _same_core(stacks.device, wanted)
     _look_at_thing(aws, wanted, stacks.device)
     certificate = find_certificate(aws, chosen or _known_certificate(aws, wanted, stacks.device))
+    must_be_own(certificate, wanted.core_name, wanted.thing)
     model = _with_known_digest(
         find_model(aws, wanted.model_uri or _known_model(stacks.device), wanted.sha256), stacks.device
     )
@@ -230,22 +241,6 @@ def endpoint(aws: Aws, kind: str) -> str:
         return str(aws.client("iot").describe_endpoint(endpointType=kind)["endpointAddress"])
 
 
-def thing_exists(aws: Aws, name: str) -> bool:
-    """Whether there is a thing of this name.
-
-    Raises:
-        MliError: AWS did not answer, or a right is missing.
-    """
-    with asking(f"for the thing {name}"):
-        try:
-            aws.client("iot").describe_thing(thingName=name)
-        except ClientError as error:
-            if code_of(error) == _MISSING:
-                return False
-            raise
-    return True
-
-
 def _same_core(stack: Stack | None, wanted: Wanted) -> None:
     """A stack is for one core, and cannot change between a thing of its own and an adopted one."""
     if stack is None or stack.state != "settled":
@@ -270,21 +265,8 @@ def _look_at_thing(aws: Aws, wanted: Wanted, stack: Stack | None) -> None:
                 remedy="aws iot list-things shows those that are there; without --adopt a new thing is made",
             )
         return
-    if stack is not None and stack.state == "settled":
-        return
-    if thing_exists(aws, wanted.thing):
-        base = wanted.core_name.removesuffix("_Core")
-        remedy = (
-            f"mli stack deploy {base} --adopt takes over what the accelerator made; "
-            if base != wanted.core_name
-            else ""
-        )
-        raise RefusedError(
-            f"A thing {wanted.thing} exists that this stack did not make.",
-            where=f"account {aws.account}, region {aws.region}",
-            remedy=f"{remedy}another CORE_NAME; or, where nothing uses it, "
-            f"aws iot delete-thing --thing-name {wanted.thing}",
-        )
+    if stack is None or stack.state != "settled":
+        must_be_free(aws, wanted.core_name)
 
 
 def _known_certificate(aws: Aws, wanted: Wanted, stack: Stack | None) -> str:
@@ -339,6 +321,7 @@ def shared_names_are_free(aws: Aws) -> None:
 
     Raises:
         RefusedError: one of them is taken.
+        RetryError: by a shared stack that somebody else makes just now.
         MliError: AWS did not answer, or a right is missing.
     """
     group = f"/aws/greengrass/UserComponent/{aws.region}/{COMPONENT}"
@@ -355,7 +338,9 @@ def shared_names_are_free(aws: Aws) -> None:
     raise _taken(aws, f"role alias {ROLE_ALIAS}", f"aws iot delete-role-alias --role-alias {ROLE_ALIAS}")
 
 
-def _taken(aws: Aws, what: str, delete: str) -> RefusedError:
+def _taken(aws: Aws, what: str, delete: str) -> MliError:
+    if look_at_stack(aws, SHARED_STACK) is not None:
+        return somebody_else(SHARED_STACK, f"looking for a {what}", "the stack was not there a moment ago")
     return RefusedError(
         f"A {what} exists that no stack of ours made.",
         where=f"account {aws.account}, region {aws.region}",
@@ -367,9 +352,9 @@ def _cautions(wanted: Wanted, certificate: Certificate, model: Model, stacks: St
     told = []
     others = [name for name in certificate.things if name != wanted.thing]
     if others:
-        adopt = f"; --adopt takes over {others[0]}" if adopted_thing(wanted.core_name) in others else ""
         told.append(
-            f"the certificate also belongs to {', '.join(others)}: who has its key can be each of them{adopt}"
+            f"the certificate also belongs to {', '.join(others)}: who has its key can be each of them; "
+            f"mli device replace {wanted.core_name} gives this device one of its own"
         )
     if model.sha256_from == "nobody":
         told.append(

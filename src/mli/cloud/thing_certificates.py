@@ -5,6 +5,7 @@ from __future__ import annotations
 from botocore.exceptions import ClientError
 
 from mli.cloud.aws import Aws
+from mli.cloud.near_core import near_core
 from mli.cloud.troubles import asking, code_of
 from mli.errors import RefusedError
 
@@ -26,6 +27,7 @@ def certificates_of(aws: Aws, thing: str) -> tuple[str, ...]:
             raise RefusedError(
                 f"There is no thing {thing} in {aws.region}.",
                 where=f"account {aws.account}",
+                got=thing + near_core(aws, thing),
                 remedy="--region REGION for another region; mli stack deploy CORE_NAME makes a thing",
             ) from error
     return tuple(name.rpartition("/")[2] for name in principals if ":cert/" in name)

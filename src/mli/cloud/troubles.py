@@ -62,6 +62,10 @@ _RIGHTS = "docs/security.md lists what the person who deploys may do"
 _LOG_IN = "aws configure, or aws sso login, or AWS_PROFILE; then the same command again"
 
 
+class MissingRight(StopError):
+    """AWS knows who asks, and that person may not."""
+
+
 @contextmanager
 def asking(what: str, who: str = "") -> Iterator[None]:
     """Translate what AWS's library raises inside; ``what`` ends the sentence "AWS was asked …".
@@ -81,6 +85,12 @@ def asking(what: str, who: str = "") -> Iterator[None]:
 def code_of(error: Exception) -> str:
     """AWS's error code, such as ``AccessDenied``; empty where there is none."""
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def is_busy(error: aws_errors.ClientError) -> bool:
+    """Whether the same request may work later."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return code_of(error) in _BUSY or status >= _SERVER_ERROR
 
 
 def message_of(error: Exception) -> str:
@@ -163,8 +173,7 @@ def _answered(error: aws_errors.ClientError, what: str, who: str) -> MliError:
         )
     if code in _DENIED or "not authorized to perform" in said:
         return _denied(code, said, where, error.operation_name, who)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    kind = RetryError if code in _BUSY or status >= _SERVER_ERROR else RefusedError
+    kind = RetryError if is_busy(error) else RefusedError
     return kind(
         f"AWS was asked {what}, and refused." if kind is RefusedError else "AWS is busy.",
         where=error.operation_name,
@@ -173,7 +182,7 @@ def _answered(error: aws_errors.ClientError, what: str, who: str) -> MliError:
     )
 
 
-def missing_right(said: str, where: str) -> StopError | None:
+def missing_right(said: str, where: str) -> MissingRight | None:
     """Which right is missing, and for whom, where AWS says so in words; None where it does not.
 
     Args:
@@ -184,7 +193,7 @@ def missing_right(said: str, where: str) -> StopError | None:
     if found is None:
         return None
     on = f" on {found['resource'].rstrip('.,')}" if found["resource"] else ""
-    return StopError(
+    return MissingRight(
         f"A right is missing: {found['action']}.",
         where=where,
         expected=f"{found['who']} may {found['action']}{on}",
@@ -193,13 +202,13 @@ def missing_right(said: str, where: str) -> StopError | None:
     )
 
 
-def _denied(code: str, said: str, where: str, operation: str, who: str) -> StopError:
+def _denied(code: str, said: str, where: str, operation: str, who: str) -> MissingRight:
     """S3 does not say who may not do what: its operations are named by the right that they need."""
     told = missing_right(said, where)
     if told is not None:
         return told
     action = _ACTIONS.get(operation, operation)
-    return StopError(
+    return MissingRight(
         f"A right is missing: {action}.",
         where=where,
         expected=f"{who} may {action}" if who else None,
