@@ -146,7 +146,8 @@ def run_here(view: Running, *, from_start: bool = False) -> int:
     with ExitStack() as stack:
         with InstallProgress() as progress:
             core = stack.enter_context(view.make_core(progress.update, from_start=from_start))
-        interrupted = stack.enter_context(interrupts(core))
+        interrupted = stack.enter_context(interrupts(core))  # before it starts: it may be told to end at any moment
+        core.start()
         view.started()
         core.wait(view.wake_s, view.on_wake)
         return view.ended(interrupted)

@@ -49,7 +49,7 @@ class Running:
         logging.getLogger("mli").addHandler(warnings)
 
     def make_core(self, install_progress: Callable[[int, int], None], *, from_start: bool) -> Core:
-        """The core for these settings; enter it to start."""
+        """The core for these settings; enter it, and start it."""
         self.core = Core(
             self.settings.device,
             self._deployment(),

@@ -66,8 +66,8 @@ class CoreListener(Protocol):
 class Core:
     """Runs a deployment on this device until it ends or is told to stop.
 
-    Use as a context manager: entering locks the root, installs the models and starts everything; leaving stops
-    it, delivers what can be delivered, and lets go of the root.
+    Use as a context manager: entering locks the root and installs the models, ``start`` starts everything; leaving
+    stops it, delivers what can be delivered, and lets go of the root.
 
     Args:
         make_sink: the one place where messages leave this device.
@@ -103,6 +103,7 @@ class Core:
         self._stack = contextlib.ExitStack()
         self._changed = Bell()
         self._stop_asked = threading.Event()
+        self._deployed: Deployed | None = None
         self._outbound: Outbound | None = None
         self._pipelines: PipelineSet | None = None
         self.models: dict[str, ModelSpec] = {}
@@ -113,9 +114,8 @@ class Core:
             secrets = secrets_of(self._device, os.environ)
             stack.enter_context(open_logs(self._device.log, self._root, thing=self._device.thing, secrets=secrets))
             stack.callback(self._isolator.close)
-            deployed = self._install()
-            self.models = deployed.models
-            self._start(stack, deployed)
+            self._deployed = self._install()
+            self.models = self._deployed.models
             self._stack = stack.pop_all()
         return self
 
@@ -148,7 +148,13 @@ class Core:
         if self._install_progress is not None and total:
             self._install_progress(done, total)
 
-    def _start(self, stack: contextlib.ExitStack, deployed: Deployed) -> None:
+    def start(self) -> None:
+        """Deliver, and begin to predict; what ends this process in order must be ready for it.
+
+        Raises:
+            MliError: the spool or the broker's certificates cannot be used.
+        """
+        assert self._deployed is not None
         outbound = Outbound(
             self._device,
             self._root,
@@ -156,7 +162,7 @@ class Core:
             on_failure=self._delivery_failed,
             on_action=self._on_action,
         )
-        self._outbound = stack.enter_context(outbound)
+        self._outbound = self._stack.enter_context(outbound)
         pipelines = self._pipelines = PipelineSet(
             outbound,
             self._root,
@@ -165,8 +171,8 @@ class Core:
             isolator=self._isolator,
             log_settings=self._device.log,
         )
-        stack.callback(self._start_over_finished)
-        stack.callback(pipelines.stop)
+        self._stack.callback(self._start_over_finished)
+        self._stack.callback(pipelines.stop)
         log.info(
             "core started: root %s, thing %s, spool epoch %s, %d queued",
             self._root.path,
@@ -174,7 +180,7 @@ class Core:
             outbound.spool.epoch,
             outbound.spool.queued,
         )
-        for planned in deployed.planned():
+        for planned in self._deployed.planned():
             if self._from_start:
                 outbound.spool.start_over(planned.settings.name, source_key(planned.settings))
             pipelines.start(planned)
