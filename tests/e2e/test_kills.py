@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-import pytest
 from tests.fixtures.brokers import RecordingBrokerProcess, wait_until
 from tests.fixtures.color_model import color_archive, endless_on_white, numbered_images, white_image
 from tests.fixtures.mli_process import is_alive, kill_group, run_mli, start_mli, workers_of
@@ -58,7 +57,6 @@ class KilledRun:
         assert [images[sequence] for sequence in sorted(images)] == [{name} for name in self.names]
 
 
-@pytest.mark.timeout(170)
 def test_every_image_arrives_whatever_is_killed(recording_broker: RecordingBrokerProcess, tmp_path: Path) -> None:
     chance = random.Random(recording_broker.port)  # another one each time, and named when the test fails
     recording_broker.start()
