@@ -126,10 +126,10 @@ class Agent:
             )
             self._serving = Serving(self._pipelines)
             self._wire_deployments()
+            self._notifier.more_time(BOOT_S)  # a large spool takes its time to be checked
             # Only now: the broker sends the retained deployment as soon as it is connected.
             stack.enter_context(self._outbound)
             stack.callback(self._pipelines.stop)
-            self._notifier.more_time(BOOT_S)
             self._boot.run()
             stack.enter_context(self._taking)
             self._start_threads(self._taking)

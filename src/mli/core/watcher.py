@@ -22,7 +22,7 @@ from mli.core.supervisor import PipelineSupervisor
 from mli.core.trial import Trial
 from mli.core.wanted import Reporter, Wanted
 from mli.core.worker_process import Death
-from mli.errors import MliError
+from mli.errors import ArchiveRefused, MliError, StopError
 from mli.models.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -260,9 +260,15 @@ class Watcher:
         log.error("deployment %s is taken back: %s", record.identity[:12], why)
         reason = "; ".join(item for item in (why.what, why.got) if item)
         self._store.quarantine(Quarantined(record.identity, self._clock(), found.revision, reason))
-        back = self.go_back(pointer)
-        self._watch_no_more(found)
         remote = record.origin != "file"
+        try:
+            back = self.go_back(pointer)
+        except ArchiveRefused as error:  # its model is damaged or gone, and no waiting brings it back
+            log.error("nor can the one before it run, so nothing is changed: %s", error)
+            self._watch_no_more(found)
+            self._finish(record.identity, found.revision, "failed", _neither(why, error), remote=remote)
+            return
+        self._watch_no_more(found)
         self._finish(record.identity, found.revision, "rolled_back", why, remote=remote, models=record.models)
         if back is None:
             log.error("there is no deployment before it: nothing runs now")
@@ -308,7 +314,12 @@ class Watcher:
         pointer = self._store.pointer()
         kept = {identity for identity in (pointer.current, pointer.previous) if identity is not None}
         records = [self._store.record(identity) for identity in kept]
+        if None in records:  # damaged, or a disk that fails: what it needs is not known
+            log.warning("old models are not removed: a record of the deployments that need theirs cannot be read")
+            return
         digests = {state.sha256 for record in records if record for state in record.models.values()}
+        if self._serving.current is not None:  # whatever the records say
+            digests |= {model.sha256 for model in self._serving.current.models.values()}
         try:
             removed = self._repository.keep_only(digests)
             for path in self._root.cache.glob("*"):
@@ -321,3 +332,13 @@ class Watcher:
         for digest in removed:
             log.info("model %s is not needed any more and was removed", digest[:12])
         self._bringer.forget_downloads()
+
+
+def _neither(why: MliError, why_not_back: MliError) -> StopError:
+    return StopError(
+        f"{why.what}; and the deployment before it cannot run any more",
+        where=why_not_back.where,
+        expected=why_not_back.expected,
+        got="; ".join(item for item in (why.got, why_not_back.what, why_not_back.got) if item),
+        remedy="send a deployment that is good; check the disk",
+    )
