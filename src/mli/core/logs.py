@@ -174,13 +174,16 @@ def _file(path: Path, settings: LogSettings, thing: str | None, text: logging.Fo
 
 
 def _end_torn_line(path: Path) -> None:
-    """A power cut can leave half a line; the next record must begin on its own."""
-    with path.open("rb+") as file:
+    """A power cut can leave half a line, and so can a full disk, which may have no room for its end either."""
+    with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(size - 1)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+        if not size:
+            return
+        file.seek(size - 1)
+        if file.read(1) == b"\n":
+            return
+    with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
+        file.write(b"\n")
 
 
 def _standard_error(settings: LogSettings, thing: str | None, environment: Mapping[str, str]) -> logging.Handler:

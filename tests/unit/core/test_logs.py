@@ -232,6 +232,23 @@ def test_a_line_that_a_power_cut_left_is_ended(root: Root) -> None:
     assert RECORD.match(new)
 
 
+def test_a_disk_without_room_for_a_lines_end_keeps_nothing_from_starting(root: Root) -> None:
+    """It is a full disk that leaves half a line, at the end of its last block; a pipeline is not started twice."""
+    script = """
+import resource, sys
+from pathlib import Path
+from mli.core.logs import pipeline_log
+path = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size,) * 2)
+pipeline_log(path, "main").warning("nobody reads this")
+"""
+    path = root.user_log("main")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half a line")
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    assert path.read_bytes() == b"half a line"
+
+
 def test_a_log_that_cannot_be_written_says_so(root: Root) -> None:
     (root.path / "log").write_text("in the way")
     with pytest.raises(StopError, match="the log cannot be written") as caught, open_logs(LogSettings(), root):
