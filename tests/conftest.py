@@ -4,6 +4,7 @@ import signal
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mli.config import redaction
 from tests.fixtures.brokers import amqtt_broker, certificates, make_mosquitto, recording_broker
@@ -32,6 +33,10 @@ __all__ = [
     "swift",
     "witnessed_broker",
 ]
+
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile("mli", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mli")
 
 # A job in the background ignores Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
