@@ -16,6 +16,12 @@ NEVER = 1_000_000
 """So many looks that a stack stays at work until the test lets it come to its end."""
 
 
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed process leaves there goes with the test's own folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
 def arguments(rig: Rig) -> list[str]:
     return ["stack", "deploy", "line-1", "--certificate", rig.certificate, "--model", f"s3://{MODELS}/m.zip"]
 

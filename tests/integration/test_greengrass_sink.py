@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fixtures.brokers import Mosquitto, wait_until
+from tests.fixtures.brokers import DEADLINE_S, Mosquitto, wait_until
 from tests.fixtures.core_process import Witness
 from tests.fixtures.greengrass_ipc import LITE_UNACKNOWLEDGED, Engine, Nucleus
 
@@ -61,7 +61,7 @@ class Rig:
             record = Record(number, "p", number, None, False, Counters(), (message,))
             committed: queue.Queue[Record] = queue.Queue()
             self.writer.submit(record, committed.put)
-            committed.get(timeout=10)
+            committed.get(timeout=DEADLINE_S)
 
     def numbers(self, topic: str = TOPIC) -> list[int]:
         """Of the messages that arrived."""
