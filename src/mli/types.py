@@ -19,7 +19,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
 Color = Literal["RGB", "BGR", "gray"]
 Layout = Literal["NCHW", "NHWC"]
 Dtype = Literal["uint8", "int8", "float16", "float32"]
-OutputKind = Literal["probabilities", "logits", "scores", "boxes", "detections"]
+OutputKind = Literal["probabilities", "logits", "scores", "boxes", "detections", "yolo"]
 Format = Literal["onnx", "tflite", "mxnet"]
 """``mxnet`` is imported to ``onnx`` on the device, before anything runs it."""
 Task = Literal["classification", "detection"]
@@ -256,7 +256,9 @@ class OutputSpec:
         kind: ``probabilities`` or ``logits`` (softmax is applied) of a classifier, shape (1, labels);
             ``scores`` (1, boxes, labels) and ``boxes`` (1, boxes, 4; relative left, top, right, bottom) of a
             detector; ``detections`` (1, boxes, 6) of one that has already taken out boxes that overlap a better one:
-            class id, score, relative left, top, right, bottom. A class id of -1 means that the row holds nothing.
+            class id, score, relative left, top, right, bottom. A class id of -1 means that the row holds nothing;
+            ``yolo`` (1, boxes, 4 + labels) or (1, 4 + labels, boxes): centre x and y, width and height, in pixels of
+            the input or relative, and a score a label; with one more value before these, they are multiplied by it.
     """
 
     name: str

@@ -14,8 +14,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.contract.tiny_models import write_onnx_constants
 from tests.fixtures.brokers import ROOT, Certificates, Mosquitto
 from tests.fixtures.color_model import color_archive, color_image, color_model, detector_model, numbered_images
 from tests.fixtures.device_files import private_pem, public_pem
@@ -91,6 +93,8 @@ def desk(make_mosquitto: Callable[..., Mosquitto], certificates: Certificates, t
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
     color_image(folder / "photo.png", "red").rename(folder / "photo.jpg")
     detector_model(folder / "detector.onnx")
+    write_onnx_constants(folder / "yolo.onnx", {"output0": np.full((1, 6, 9), 0.5, np.float32)}, (1, 3, 32, 32))
+    (folder / "coco.names").write_text("person\ncat\n")
     labels = {"synset.txt": synset(10)}
     golden_archive("inception-rounds-up-0.8", folder / "inception-bn.zip", prefix="Inception-BN", extra=labels)
     (folder / "secret.txt").write_text("sesame\n")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 model_app = typer.Typer(help="Make, look into and check model archives.", no_args_is_help=True, rich_markup_mode=None)
 
-_KINDS = ("probabilities", "logits", "scores", "boxes", "detections")
+_KINDS = ("probabilities", "logits", "scores", "boxes", "detections", "yolo")
 _SHOWN_LABELS = 3
 
 
@@ -46,7 +46,9 @@ def pack(
     logits: Annotated[bool, typer.Option("--logits", help="The output is before softmax.")] = False,
     output: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=probabilities|logits|scores|boxes|detections: of several outputs, or of a detector."),
+        typer.Option(
+            help="NAME=probabilities|logits|scores|boxes|detections|yolo: of several outputs, or of a detector."
+        ),
     ] = None,
     background: Annotated[str | None, typer.Option(help="Label that means: no object.")] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of golden confidences.")] = 0.02,

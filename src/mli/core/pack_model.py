@@ -156,7 +156,7 @@ def _add(content: dict[str, Path], name: str, path: Path) -> None:
 
 def _spec(files: _Files, folder: Path, options: PackOptions) -> ModelSpec:
     kinds = {output.kind for output in options.outputs}
-    task: Task = "detection" if kinds & {"boxes", "detections"} else "classification"
+    task: Task = "detection" if kinds & {"boxes", "detections", "yolo"} else "classification"
     spec = ModelSpec(
         name=options.name or files.model.stem,
         version=options.version,

@@ -182,8 +182,8 @@ class _Reader(Checker):
         kinds = sorted(output.kind for output in manifest.outputs)
         if manifest.task == "classification" and kinds not in (["logits"], ["probabilities"]):
             self.problem("outputs", f"a classifier has one output, probabilities or logits; found {kinds}")
-        if manifest.task == "detection" and kinds not in (["boxes", "scores"], ["detections"]):
-            wanted = "a detector has two outputs, scores and boxes, or one, detections"
+        if manifest.task == "detection" and kinds not in (["boxes", "scores"], ["detections"], ["yolo"]):
+            wanted = "a detector has two outputs, scores and boxes, or one, detections or yolo"
             self.problem("outputs", f"{wanted}; found {kinds}")
 
     def text_or_none(self, value: Any, path: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from mli.errors import ModelRefused
+from mli.pipeline.decoders.yolo import yolo_shape, yolo_widths
 from mli.pipeline.estimators.onnx_head import ends_before_softmax
 from mli.types import Color, Dtype, InputSpec, ModelSpec, OutputKind, OutputSpec, Task, TensorInfo
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _CHANNELS = {"RGB": 3, "BGR": 3, "gray": 1}
 _TASK_KINDS: dict[Task, tuple[list[str], ...]] = {
     "classification": (["probabilities"], ["logits"]),
-    "detection": (["boxes", "scores"], ["detections"]),
+    "detection": (["boxes", "scores"], ["detections"], ["yolo"]),
 }
 _ROWS: dict[OutputKind, tuple[int, str]] = {"boxes": (4, "[1, boxes, 4]"), "detections": (6, "[1, boxes, 6]")}
 """Outputs whose last size does not depend on the labels."""
@@ -142,7 +143,7 @@ def _outputs_from_model(model: ModelSpec, infos: tuple[TensorInfo, ...]) -> tupl
     raise ModelRefused(
         f"{model.model_file}: nothing says what its {len(infos)} outputs mean",
         got=", ".join(f"{info.name!r} {shape_text(info)}" for info in infos),
-        remedy="pack it with `mli model pack … --output NAME=probabilities|logits|scores|boxes|detections`",
+        remedy="pack it with `mli model pack … --output NAME=probabilities|logits|scores|boxes|detections|yolo`",
     )
 
 
@@ -190,10 +191,23 @@ def _check_labels(model: ModelSpec, outputs: tuple[OutputSpec, ...], infos: tupl
                     expected=shape,
                     got=shape_text(info),
                 )
+        elif output.kind == "yolo":
+            _check_yolo(model, info)
         elif width is not None and width != len(model.labels):
             if model.task == "classification" and sum(size != 1 for size in info.shape[1:]) > 1:
                 raise _no_classifier(model, info)
             raise labels_differ(model, output.name, width)
+
+
+def _check_yolo(model: ModelSpec, info: TensorInfo) -> None:
+    sizes = info.shape[1:]
+    if len(sizes) != 2 or (None not in sizes and not {*yolo_widths(len(model.labels))}.intersection(sizes)):
+        raise ModelRefused(
+            f"{model.model_file}: output {info.name!r} is not one of YOLO's",
+            expected=yolo_shape(len(model.labels)),
+            got=shape_text(info),
+            remedy="pack it with all the labels that it was trained with, one a line",
+        )
 
 
 def _no_classifier(model: ModelSpec, info: TensorInfo) -> ModelRefused:
@@ -202,7 +216,7 @@ def _no_classifier(model: ModelSpec, info: TensorInfo) -> ModelRefused:
         f"{model.name}: output {info.name!r} of {model.model_file} is not a classifier's",
         expected=f"[1, {len(model.labels)}]: one value for each of the {len(model.labels)} labels",
         got=shape_text(info),
-        remedy="a detector has outputs of the kinds scores and boxes, or detections; pack it with "
+        remedy="a detector has outputs of the kinds scores and boxes, or one: detections or yolo; pack it with "
         "`mli model pack … --output NAME=KIND`. What gives them otherwise needs them as its last step",
     )
 

@@ -94,7 +94,7 @@ SPOILED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda v: v.update(
             task="detection", outputs=[{"name": "a", "kind": "detections"}, {"name": "b", "kind": "boxes"}]
         ),
-        "or one, detections; found ['boxes', 'detections']",
+        "or one, detections or yolo; found ['boxes', 'detections']",
     ),
     "no outputs": (lambda v: v.update(outputs=[]), "outputs: expected a list of 1 to 64 values"),
     "empty object": (lambda v: v.update(input={}), "input.height: is missing"),

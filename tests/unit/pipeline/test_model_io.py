@@ -267,9 +267,9 @@ def test_a_detector_of_finished_rows_is_of_six_columns_whatever_its_labels(tmp_p
 @pytest.mark.parametrize(
     ("task", "kinds", "wanted"),
     [
-        ("detection", ("scores",), "boxes and scores or detections"),
+        ("detection", ("scores",), "boxes and scores or detections or yolo"),
         ("detection", ("scores", "scores"), "boxes and scores"),
-        ("detection", ("detections", "scores"), "boxes and scores or detections"),
+        ("detection", ("detections", "scores"), "boxes and scores or detections or yolo"),
         ("classification", ("scores",), "probabilities or logits"),
         ("classification", ("detections",), "probabilities or logits"),
         ("classification", ("logits", "logits"), "probabilities or logits"),

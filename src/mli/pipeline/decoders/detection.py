@@ -1,4 +1,4 @@
-"""Boxes of a detector that gives scores and relative corners for each anchor."""
+"""Boxes of a detector that gives scores and a box for each anchor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from mli.errors import ModelRefused
 from mli.pipeline.decoders.decoder import real_values
+from mli.pipeline.decoders.yolo import split_yolo
 from mli.types import Box, Prediction
 
 if TYPE_CHECKING:
@@ -30,15 +31,17 @@ class DetectionDecoder:
 
     def __init__(self, model: ModelSpec, io: ModelIo, *, top: int, min_confidence: float) -> None:
         self._model = model
-        self._scores = next(output for output in io.outputs if output.kind == "scores")
-        self._boxes = next(output for output in io.outputs if output.kind == "boxes")
+        self._io = io
         self._classes = [index for index, label in enumerate(model.labels) if label != model.background]
         self._top = top
         self._min_confidence = min_confidence or DEFAULT_CONFIDENCE
 
     def __call__(self, outputs: Mapping[str, NDArray[Any]], placement: Placement) -> tuple[Prediction, ...]:
-        scores = real_values(outputs[self._scores.name], self._scores).reshape(-1, len(self._model.labels))
-        boxes = real_values(outputs[self._boxes.name], self._boxes).reshape(-1, 4)
+        real = {output.kind: real_values(outputs[output.name], output) for output in self._io.outputs}
+        if "yolo" in real:
+            scores, boxes = split_yolo(self._model, self._io.input, real["yolo"])
+        else:
+            scores, boxes = real["scores"].reshape(-1, len(self._model.labels)), real["boxes"].reshape(-1, 4)
         if len(scores) != len(boxes):
             raise ModelRefused(f"{self._model.name}: {len(scores)} scores for {len(boxes)} boxes")
         if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
