@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.fixtures.brokers import AmqttBroker, Mosquitto, RecordingBrokerProcess, free_port, wait_until
+from tests.fixtures.brokers import AmqttBroker, Certificates, Mosquitto, RecordingBrokerProcess, free_port, wait_until
 from tests.fixtures.recording_broker import Behaviour
 
-from mli.config.settings import MqttSettings
+from mli.config.settings import MqttSettings, TlsSettings
 from mli.delivery.received import Received
 from mli.delivery.remote import Published, RemoteSession
 from mli.errors import RefusedError, RetryError
@@ -187,6 +187,21 @@ def test_a_broker_without_mqtt_5_is_spoken_to_in_311(answer: str, recording_brok
     with RemoteSession(replace(settings, client_id="")) as session:
         assert session.protocol == "MQTT 3.1.1"
         session.publish_retained("mli/deployments/a", b"1")
+
+
+@pytest.mark.parametrize(
+    ("has_certificate", "told"),
+    [(False, "wants a client certificate"), (True, "does not take this client's certificate")],
+)
+def test_a_certificate_that_the_broker_refuses_is_told(
+    has_certificate: bool, told: str, make_mosquitto: MakeMosquitto, certificates: Certificates
+) -> None:
+    """Under TLS 1.3 it does so after its own handshake."""
+    broker = make_mosquitto(certificates=replace(certificates, ca=certificates.other_ca))
+    pair = (str(certificates.client), str(certificates.client_key)) if has_certificate else (None, None)
+    settings = broker.settings(tls=TlsSettings(str(certificates.ca), *pair), client_id="")
+    with pytest.raises(RetryError, match=told), RemoteSession(settings):
+        pass
 
 
 def test_no_broker_is_said_at_the_start() -> None:

@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 from mli.delivery.dialing import NoAccess
 from mli.delivery.received import Received
 from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
+from mli.delivery.sinks.paho_errors import error_logger, tls_trouble
 from mli.delivery.websocket import WebSocketAccess, WebSocketClient, handshake_answer
 from mli.errors import MliError, RefusedError, RetryError
 
@@ -62,6 +63,7 @@ class Line:
     ) -> None:
         self._settings = settings
         self._access = access
+        self._last_error = ""  # paho's
         self._told_no = ""  # why no connection came back, as the log has it
         self._topics = dict.fromkeys(topics)
         self._log = log
@@ -130,6 +132,7 @@ class Line:
         self._first_answer = queue.Queue()
         self._unsupported = self._is_mute = self._hung_up = self._is_accepted = False
         self._subscribed = False
+        self._last_error = ""
         self._version = version
         self.protocol = "MQTT 5" if version == MQTTProtocolVersion.MQTTv5 else "MQTT 3.1.1"
         client = self._client = self._new_client(version)
@@ -174,6 +177,7 @@ class Line:
             client.username_pw_set(settings.username, settings.password)
         if settings.tls is not None:
             client.tls_set_context(tls_context(settings.tls))
+        client.enable_logger(error_logger(self._take_error))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -283,11 +287,15 @@ class Line:
                 )
             )
         else:
-            self._hung_up = True
-            self._answer(self._unreachable(f"the connection was closed before it was accepted{why}", None))
+            trouble = tls_trouble(self._last_error)
+            self._hung_up = trouble is None
+            self._answer(self._unreachable(trouble or f"the connection was closed before it was accepted{why}", None))
 
     def _on_message(self, _client: mqtt.Client, _data: Any, _message: mqtt.MQTTMessage) -> None:
         """A message came."""
+
+    def _take_error(self, text: str) -> None:
+        self._last_error = text
 
     def _answer(self, error: MliError | None) -> None:
         """Tell the one who connects; later on, only the log wants to know."""
@@ -303,8 +311,8 @@ class Line:
             "The MQTT broker cannot be reached.",
             where=self._address(),
             got=got,
-            remedy="Check the address and the port, and that the broker runs. One that hangs up may want a "
-            "client certificate with its key, or TLS (mqtts://).",
+            remedy="Check the address and the port, that the broker runs, and that the port speaks MQTT. One that "
+            "hangs up may want a client certificate with its key, or TLS (mqtts://).",
         )
         error.__cause__ = cause
         return error

@@ -29,6 +29,7 @@ from mli.delivery.sinks.mqtt_options import (
 from mli.delivery.sinks.mqtt_packing import message_properties, publish_bytes
 from mli.delivery.sinks.mqtt_side_traffic import SideTraffic
 from mli.delivery.sinks.mqtt_states import State
+from mli.delivery.sinks.paho_errors import error_logger, tls_trouble
 from mli.delivery.sinks.sink import SinkListener
 from mli.delivery.spool_schema import SpooledMessage
 from mli.types import Message
@@ -226,7 +227,7 @@ class MqttConnection:
         client.on_subscribe = self._take_suback
         client.on_message = self._take_message
         # Not on_log: for it paho writes out a text for every packet, which costs more than the packet.
-        client.enable_logger(_error_logger(self._take_error))
+        client.enable_logger(error_logger(self._take_error))
         # With it, publish() from another thread leaves the socket to the loop's thread: paho's own writes are not
         # safe against each other.
         client.on_socket_register_write = lambda *_: None
@@ -262,9 +263,8 @@ class MqttConnection:
         if self._connack is not None:
             text = f"{self._address()}: the broker refused the connection: {meaning(self._connack)}"
             return End("failed", text, code=self._connack)
-        if "SSL" in detail or "TLS" in detail.upper():
-            hint = " (the broker wants a client certificate)" if "CERTIFICATE_REQUIRED" in detail else ""
-            return End("failed", f"{self._address()}: TLS failed: {detail}{hint}")
+        if (trouble := tls_trouble(detail)) is not None:
+            return End("failed", f"{self._address()}: {trouble}")
         return End("silent", f"{self._address()}: the broker closed the connection without an answer to CONNECT")
 
     def _address(self) -> str:
@@ -332,7 +332,7 @@ class MqttConnection:
             self._side.take_message(message.topic, bytes(message.payload), bool(message.retain))
 
     def _take_error(self, text: str) -> None:
-        self._last_error = text.removeprefix("failed to receive on socket: ")
+        self._last_error = text
 
     def _too_large(self, message: Message) -> str | None:
         limit = self._max_packet_bytes
@@ -348,19 +348,3 @@ def _connect_properties() -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = MAX_PACKET_BYTES
     return properties
-
-
-class _ErrorHandler(logging.Handler):
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        super().__init__(logging.ERROR)
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._tell(record.getMessage())
-
-
-def _error_logger(tell: Callable[[str], None]) -> logging.Logger:
-    """A logger outside the tree, made for one connection and gone with it."""
-    logger = logging.Logger("paho", logging.ERROR)
-    logger.addHandler(_ErrorHandler(tell))
-    return logger

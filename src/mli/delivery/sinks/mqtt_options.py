@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from pathlib import Path
 
 from paho.mqtt.reasoncodes import ReasonCode
 
 from mli.config.settings import MqttSettings, TlsSettings
+from mli.delivery.sinks.paho_errors import alert_hint
 from mli.errors import StopError
 
 UNSUPPORTED_PROTOCOL = 132
@@ -165,7 +167,10 @@ def describe_connect_error(error: OSError, settings: MqttSettings) -> str:
     address = f"{settings.host}:{settings.port}"
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in (62, 64):  # X509_V_ERR_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH
-            return f"{address}: the broker's certificate is for another name: {error.verify_message}"
+            return f"{address}: the broker's certificate is for another name: {error.verify_message.rstrip('.')}"
+        if error.verify_code in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID, …_HAS_EXPIRED
+            clock = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+            return f"{address}: by this machine's clock ({clock}) the broker's {error.verify_message}"
         ca = settings.tls.ca_path if settings.tls and settings.tls.ca_path else "the system's trust store"
         return f"{address}: the broker's certificate is not trusted by {ca}: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
@@ -183,6 +188,4 @@ def _tls_hint(error: ssl.SSLError) -> str:
     reason = error.reason or ""
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
         return " (does this port speak TLS?)"
-    if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
-        return " (the broker wants a client certificate)"
-    return ""
+    return alert_hint(reason)
