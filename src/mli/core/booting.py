@@ -168,9 +168,9 @@ class Boot:
             self._reporter.tell("healthy", revision=pointer.revision, identity=record.identity, models=record.models)
 
     def _help(self, record: DeploymentRecord, pointer: Pointer, why: MliError) -> None:
-        """Run the one before it; and where the current one was good, bring its models anew."""
+        """Run the one before it; and where the current one was good, or only this device is to blame, try it anew."""
         try:
-            if not pointer.good:
+            if not pointer.good and not isinstance(why, RetryError):
                 self._watcher.take_back_at_boot(record, pointer, why)
                 return
             if pointer.previous is not None:
