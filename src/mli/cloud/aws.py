@@ -36,16 +36,21 @@ class Aws:
 
     def client(self, service: str, region: str | None = None, **options: Any) -> Any:
         """A boto3 client; retries what is worth it."""
-        config = Config(
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=_READ_TIMEOUT_S,
-            retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-        )
-        return self.session.client(service, region_name=region or self.region, config=config, **options)
+        return self.session.client(service, region_name=region or self.region, config=client_config(), **options)
 
     def arn(self, service: str, resource: str) -> str:
         """ARN of a resource of this account and region."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+
+def client_config(**more: Any) -> Config:
+    """For a boto3 client that waits for a bounded time, and retries what is worth it."""
+    return Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+        **more,
+    )
 
 
 def open_aws(profile: str | None = None, region: str | None = None) -> Aws:

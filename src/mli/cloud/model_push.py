@@ -22,9 +22,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mli.cloud.aws import Aws
-from mli.cloud.stack_model import check_bucket
+from mli.cloud.model_store import ModelStore
 from mli.cloud.stack_state import look_at_stack
-from mli.cloud.troubles import asking, code_of
+from mli.cloud.troubles import code_of
 from mli.errors import RefusedError, RetryError, UsageError
 
 Progress = Callable[[int, int], None]
@@ -109,21 +109,19 @@ def key_of(prefix: str, archive: Archive) -> str:
     return "/".join([*([prefix] if prefix else []), "models", archive.sha256, name])
 
 
-def is_there(aws: Aws, place: Place, archive: Archive) -> bool:
-    """Whether the bucket can be used, and holds this very archive already.
+def is_there(store: ModelStore, place: Place, archive: Archive) -> bool:
+    """Whether the bucket holds this very archive already.
 
     Raises:
-        RefusedError: no such bucket, or one of another region or owner.
         MliError: S3 did not answer, or a right is missing.
     """
-    check_bucket(aws, place.bucket)
-    head = _head(aws, place)
+    head = _head(store, place)
     if head is None:
         return False
     return (_sha256_in(head), int(head["ContentLength"])) == (archive.sha256, archive.size_bytes)
 
 
-def upload(aws: Aws, place: Place, archive: Archive, progress: Progress) -> None:
+def upload(store: ModelStore, place: Place, archive: Archive, progress: Progress) -> None:
     """Send the archive, and see that it has arrived.
 
     Raises:
@@ -131,13 +129,13 @@ def upload(aws: Aws, place: Place, archive: Archive, progress: Progress) -> None
         RetryError: the archive cannot be read, or did not arrive whole.
         MliError: S3 did not answer, or a right is missing.
     """
-    sender = _Sender(aws, place, archive, progress)
-    with asking(f"to keep {place.uri}", aws.identity):
+    sender = _Sender(store, place, archive, progress)
+    with store.asking(f"to keep {place.uri}"):
         if archive.size_bytes <= _PART_BYTES:
             sender.send_whole()
         else:
             sender.send_parts()
-    head = _head(aws, place)
+    head = _head(store, place)
     if head is None or (_sha256_in(head), int(head["ContentLength"])) != (archive.sha256, archive.size_bytes):
         raise RetryError(
             "The archive did not arrive as it was sent.",
@@ -153,11 +151,11 @@ def upload(aws: Aws, place: Place, archive: Archive, progress: Progress) -> None
 class _Sender:
     """One upload."""
 
-    def __init__(self, aws: Aws, place: Place, archive: Archive, progress: Progress) -> None:
-        self._client = aws.client("s3")
+    def __init__(self, store: ModelStore, place: Place, archive: Archive, progress: Progress) -> None:
+        self._client = store.s3
         self._archive = archive
         self._progress = progress
-        self._where = {"Bucket": place.bucket, "Key": place.key, "ExpectedBucketOwner": aws.account}
+        self._where = {"Bucket": place.bucket, "Key": place.key, **store.owner}
         self._metadata = {"sha256": archive.sha256}
 
     def send_whole(self) -> None:
@@ -308,11 +306,11 @@ class _Body(io.BytesIO):
         return super().read(size)
 
 
-def _head(aws: Aws, place: Place) -> Any:
+def _head(store: ModelStore, place: Place) -> Any:
     """What the bucket says of the object; None where it is not there."""
-    with asking(f"for {place.uri}", aws.identity):
+    with store.asking(f"for {place.uri}"):
         try:
-            return aws.client("s3").head_object(Bucket=place.bucket, Key=place.key, ExpectedBucketOwner=aws.account)
+            return store.s3.head_object(Bucket=place.bucket, Key=place.key, **store.owner)
         except ClientError as error:
             if code_of(error) in ("404", "NoSuchKey", "NotFound"):
                 return None

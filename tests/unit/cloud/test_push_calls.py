@@ -16,6 +16,7 @@ from botocore.stub import ANY, Stubber
 from mli.cloud import model_push
 from mli.cloud.aws import Aws
 from mli.cloud.model_push import Archive, Place, key_of, parse_destination, upload
+from mli.cloud.model_store import store_of
 from mli.errors import MliError, RetryError, StopError, UsageError
 
 ACCOUNT = "123456789012"
@@ -79,7 +80,7 @@ def test_only_the_accounts_own_bucket_gets_it_with_its_digest(stubbed: Stubber, 
     )
     stubbed.add_response("head_object", {"ContentLength": 8, "Metadata": metadata}, WHERE)
     seen: list[tuple[int, int]] = []
-    upload(account(stubbed), PLACE, archive, lambda *counts: seen.append(counts))
+    upload(store_of(account(stubbed)), PLACE, archive, lambda *counts: seen.append(counts))
     stubbed.assert_no_pending_responses()
     assert seen == [(8, 8)]
 
@@ -93,7 +94,7 @@ def test_each_part_has_its_own_digest(stubbed: Stubber, archive: Archive, monkey
     stubbed.add_response("complete_multipart_upload", {}, {**upload_of, "MultipartUpload": {"Parts": named}})
     head = {"ContentLength": 8, "Metadata": {"sha256": archive.sha256}}
     stubbed.add_response("head_object", head, WHERE)
-    upload(account(stubbed), PLACE, archive, lambda *_: None)
+    upload(store_of(account(stubbed)), PLACE, archive, lambda *_: None)
     stubbed.assert_no_pending_responses()
 
 
@@ -105,7 +106,7 @@ def test_what_was_sent_is_taken_back_where_a_part_is_refused(
     stubbed.add_client_error("upload_part", code, expected_params=part(upload_of, 1, b"abcd"))
     stubbed.add_response("abort_multipart_upload", {}, upload_of)
     with pytest.raises(kind):
-        upload(account(stubbed), PLACE, archive, lambda *_: None)
+        upload(store_of(account(stubbed)), PLACE, archive, lambda *_: None)
     stubbed.assert_no_pending_responses()
 
 
@@ -116,7 +117,7 @@ def test_an_abort_that_fails_does_not_hide_why(
     stubbed.add_client_error("upload_part", "AccessDenied", expected_params=part(upload_of, 1, b"abcd"))
     stubbed.add_client_error("abort_multipart_upload", "InternalError", expected_params=upload_of)
     with pytest.raises(StopError, match="s3:PutObject"):
-        upload(account(stubbed), PLACE, archive, lambda *_: None)
+        upload(store_of(account(stubbed)), PLACE, archive, lambda *_: None)
 
 
 @pytest.mark.parametrize("head", [{"ContentLength": 7}, {"ContentLength": 8, "Metadata": {"sha256": "0" * 64}}])
@@ -124,7 +125,7 @@ def test_what_did_not_arrive_whole_is_told(stubbed: Stubber, archive: Archive, h
     stubbed.add_response("put_object", {})
     stubbed.add_response("head_object", head, WHERE)
     with pytest.raises(RetryError, match="did not arrive"):
-        upload(account(stubbed), PLACE, archive, lambda *_: None)
+        upload(store_of(account(stubbed)), PLACE, archive, lambda *_: None)
 
 
 @pytest.mark.parametrize(
