@@ -93,13 +93,16 @@ def tied_to_parent() -> tuple[str, ...]:
     if setpriv is None:
         return ()
     prefix = (setpriv, "--pdeathsig", "KILL", "--")
-    trial = subprocess.run(
-        [*prefix, setpriv, "--version"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=10,
-    )
+    try:
+        trial = subprocess.run(
+            [*prefix, setpriv, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # a device that is busy starting: no reason not to start
+        return ()
     return prefix if trial.returncode == 0 else ()
 
 
