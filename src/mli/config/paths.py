@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mli.errors import RetryError
 
 if TYPE_CHECKING:
     from mli.config.yaml_places import Location
@@ -14,6 +17,8 @@ Problems = list[tuple["Location", str]]
 """What is wrong, and at which key of the long form."""
 
 _GLOB = frozenset("*?[")
+_PASSING = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT})
+"""What a disk says that fails for a moment, and a system that has run short of something."""
 
 
 def absolute(folder: Path, text: str) -> Path:
@@ -36,7 +41,18 @@ def check_file(path: Path, written: str, here: Location, problems: Problems) -> 
 
 
 def why_unreadable(error: OSError) -> str:
-    """What the system says, and what to do where it is about rights."""
+    """What the system says, and what to do where it is about rights.
+
+    Raises:
+        RetryError: nobody's settings are to blame. A service that ends by it is started again; by a wrong file it is not.
+    """
+    if error.errno in _PASSING:
+        raise RetryError(
+            "a file cannot be read just now",
+            where=error.filename,
+            got=error.strerror,
+            remedy="check the disk; then the same again",
+        ) from error
     why = error.strerror or "cannot be read"
     return f"{why}; let the user that runs mli read it" if isinstance(error, PermissionError) else why
 

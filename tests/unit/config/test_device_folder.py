@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from mli.config.settings import (
     StoreSettings,
     TlsSettings,
 )
-from mli.errors import UsageError
+from mli.errors import RetryError, UsageError
 
 ENDPOINT = "a1b2-ats.iot.us-east-1.amazonaws.com"
 
@@ -581,3 +583,24 @@ def test_a_relative_root_becomes_absolute(root: Path, monkeypatch: pytest.Monkey
     write(root, device="thing: t\nroot: .\n")
     monkeypatch.chdir(root.parent)
     assert load_device(Path(root.name)).root == str(root)
+
+
+@pytest.mark.parametrize("failing", ["device.yaml", "config.json", "abc.cert.pem", "password"])
+def test_a_disk_that_fails_for_a_moment_is_no_wrong_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """A service is started again after a failure; after a wrong file it waits for a person."""
+    load_device(write(root, accelerator(), "mqtt: {username: me, password: 'secret:password'}"))
+    opened = Path.open
+
+    def fails(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path.name == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return opened(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(RetryError) as caught:
+        load_device(root)
+    assert caught.value.where is not None
+    assert caught.value.where.endswith(failing)
+    assert caught.value.exit_code == 1
