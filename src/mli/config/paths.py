@@ -44,7 +44,7 @@ def why_unreadable(error: OSError) -> str:
     """What the system says, and what to do where it is about rights.
 
     Raises:
-        RetryError: nobody's settings are to blame. A service that ends by it is started again; by a wrong file it is not.
+        RetryError: nobody's settings are to blame. A service is started again after it, and not after a wrong file.
     """
     if error.errno in _PASSING:
         raise RetryError(
