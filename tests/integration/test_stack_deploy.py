@@ -32,6 +32,26 @@ def test_a_device_is_deployed_and_a_second_run_changes_nothing(stack_rig: Rig) -
     assert alone.json["outputs"]["PredictionTopic"] == "mli/predictions/line-1"
 
 
+def test_what_comes_next_can_be_copied(stack_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    ran = stack_rig.deploy("line-1", "--stack-name", "mli-mine", "--region", REGION)
+    lines = ran.out.partition("Next:\n")[2].splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["mli", "device", "bundle"],
+        ["mli", "stack", "outputs"],
+        ["mli", "stack", "status"],
+    ]
+    for line in lines[1:]:
+        again = stack_rig.mli(*line.partition("|")[0].split()[1:])
+        assert again.exit_code == 0, again
+    # Its stack is found: only the files are missing.
+    assert "needs --cert, --ca, --key" in stack_rig.mli(*lines[0].partition("--certs")[0].split()[1:]).err
+    assert (
+        f"mli stack deploy --region {REGION} line-9" in stack_rig.stack("outputs", "line-9", "--region", REGION).err
+    )
+
+
 def test_the_outputs_are_complete_and_the_config_can_be_written(stack_rig: Rig, tmp_path: Path) -> None:
     stack_rig.deploy("line-1")
     file = tmp_path / "config" / "config.json"

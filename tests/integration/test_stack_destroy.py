@@ -150,7 +150,7 @@ def test_a_stack_that_never_came_up_can_be_removed(stack_rig: Rig) -> None:
 def test_the_status_says_what_is_there_and_what_the_device_said_last(stack_rig: Rig) -> None:
     before = stack_rig.stack("status", "line-1")
     assert before.exit_code == 1
-    assert "mli-line-1  not there; mli stack deploy makes it" in before.out
+    assert "mli-line-1  not there; mli stack deploy line-1 makes it" in before.out
 
     stack_rig.deploy("line-1")
     say(stack_rig, "mli/status/line-1", {"state": "online", "version": "1.2\u001b[2J"})

@@ -12,6 +12,8 @@ import typer
 from mli.cli.aws_account import Profile, Region
 from mli.cli.aws_line import Endpoint, OnAws, Reach, reach_aws, refuse_aws_options
 from mli.cli.deploy_view import remark
+from mli.cli.options import BrokerCa, ClientCertificate, ClientKey, PasswordFile, Username
+from mli.cli.to_type import tells_what_to_type
 from mli.errors import RetryError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ _AWS_BYTES = 128 * 1024
 """AWS IoT Core ends the connection of who sends more."""
 
 
+@tells_what_to_type
 def deploy(
     file: Annotated[Path | None, typer.Argument(help="The deployment: what runs, and with which models.")] = None,
     thing: Annotated[list[str] | None, typer.Option(help="Send it to this thing; may be said several times.")] = None,
@@ -36,11 +39,11 @@ def deploy(
     profile: Profile = None,
     region: Region = None,
     endpoint: Endpoint = None,
-    ca: Annotated[str | None, typer.Option(help="CA certificates (PEM) that sign the broker's.")] = None,
-    cert: Annotated[str | None, typer.Option(help="Client certificate (PEM).")] = None,
-    key: Annotated[str | None, typer.Option(help="The client certificate's private key (PEM).")] = None,
-    username: Annotated[str | None, typer.Option(help="User name at the broker.")] = None,
-    password_file: Annotated[str | None, typer.Option(help="File whose first line is the password.")] = None,
+    ca: BrokerCa = None,
+    cert: ClientCertificate = None,
+    key: ClientKey = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
     sign: Annotated[Path | None, typer.Option(help="Private key (Ed25519, PEM) that the things trust.")] = None,
     expires: Annotated[str, typer.Option(help="For how long what is signed can be taken.")] = "7d",
     revision: Annotated[int | None, typer.Option(min=0, help="[default: one above what the things had]")] = None,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mli.cli.aws_account import Profile, aws_account
+from mli.cli.options import AsJson, Port, Trust
+from mli.cli.to_type import tells_what_to_type, to_type
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Said:
     credentials_endpoint: str | None = None
 
 
+@tells_what_to_type
 def bundle(
     stack: Annotated[
         str | None, typer.Option(metavar="CORE_NAME", help="Take from its stack in AWS what is not said here.")
@@ -54,9 +57,7 @@ def bundle(
     key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     no_key: Annotated[bool, typer.Option("--no-key", help="The key is on the device already.")] = False,
     ca: Annotated[Path | None, typer.Option(help="Authority of the broker's certificate, PEM.")] = None,
-    port: Annotated[
-        int, typer.Option(min=1, max=65535, help="8883, or 443 where only that is let through.")
-    ] = DEFAULT_PORT,
+    port: Port = DEFAULT_PORT,
     out: Annotated[Path, typer.Option("-o", "--output-file", help="The file to write.")] = BUNDLE,
     region: Annotated[
         str | None, typer.Option(help="Of the stack, and of the model buckets [default: each bucket's own]")
@@ -67,13 +68,10 @@ def bundle(
     credentials_endpoint: Annotated[
         str | None, typer.Option(help="Host of AWS IoT's credentials provider; goes with --role-alias.")
     ] = None,
-    trust: Annotated[
-        list[Path] | None,
-        typer.Option(help="Public key (PEM) whose holder may deploy; may be said several times."),
-    ] = None,
+    trust: Trust = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     profile: Profile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make greengrass-setup.zip of certificate, key, authority and endpoint; nothing in it needs editing."""
     said = _with_folder(Said(thing, endpoint, cert, key, ca, region, role_alias, credentials_endpoint), certs)
@@ -82,7 +80,7 @@ def bundle(
         said, notes = _with_stack(said, stack, certs, profile)
     written = write(said, out, port=port, trust=tuple(trust or ()), no_key=no_key, overwrite=force)
     for caution in (*notes, *written.cautions):
-        typer.echo(f"mli: {caution}", err=True)
+        typer.echo(f"mli: {to_type(caution)}", err=True)
     if as_json:
         print(json.dumps(bundle_json(written, notes), indent=2, ensure_ascii=False))
     else:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mli.cli.aws_account import Profile, Region, aws_account
+from mli.cli.options import AsJson, CertsFolder, IotAuthority, Rsa
+from mli.cli.to_type import tells_what_to_type, to_type
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,15 +27,12 @@ _HOW = {
 }
 
 
+@tells_what_to_type
 def cert(
     core: Annotated[str, typer.Argument(metavar="CORE_NAME", help="Name of the core, which becomes the thing's.")],
-    out: Annotated[
-        Path | None, typer.Option("-o", "--output-dir", help="Folder of the files [default: certs/CORE_NAME]")
-    ] = None,
-    rsa: Annotated[bool, typer.Option("--rsa", help="An RSA key of 2048 bits, for devices that know no EC.")] = False,
-    ca: Annotated[
-        Path | None, typer.Option(help="Authority of AWS IoT's certificates, PEM [default: Amazon's, from here]")
-    ] = None,
+    certs_folder: CertsFolder = None,
+    rsa: Rsa = False,
+    ca: IotAuthority = None,
     csr_only: Annotated[
         bool, typer.Option("--csr-only", help="On the device: make the key and thing.csr here; asks no AWS.")
     ] = False,
@@ -55,7 +54,7 @@ def cert(
     force: Annotated[bool, typer.Option("--force", help="With --revoke: the last one, too.")] = False,
     profile: Profile = None,
     region: Region = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a device's key, and have AWS IoT certify it. The key is made here and is sent to nobody."""
     from mli.cli import device_rotate
@@ -64,7 +63,7 @@ def cert(
 
     check_core_name(core)
     _check_modes({"--csr-only": csr_only, "--csr": csr, "--rotate": rotate, "--finish": finish, "--revoke": revoke})
-    folder = CertificateFolder(out or CERTS / core)
+    folder = CertificateFolder(certs_folder or CERTS / core)
     if csr_only:
         _make_request(folder, core, rsa, as_json)
     elif finish:
@@ -139,7 +138,7 @@ def certified(
 
 def _tell(obtained: Obtained) -> None:
     for note in obtained.notes:
-        typer.echo(f"mli: {note}", err=True)
+        typer.echo(f"mli: {to_type(note)}", err=True)
 
 
 def _make_request(folder: CertificateFolder, core: str, rsa: bool, as_json: bool) -> None:
@@ -173,7 +172,7 @@ def print_certificate(folder: CertificateFolder, core: str, obtained: Obtained, 
         print(f"  key      {folder.key}; {key_text(read_private_key(folder.key))}; it was sent to nobody")
     print(f"  files    {folder.certificate.name}, {folder.authorities.name} in {folder.path}; only you can read them")
     print("Next:")
-    print(f"  mli stack deploy {core} --certificate {certificate.certificate_id} --model s3://BUCKET/KEY")
+    print(to_type(f"  mli stack deploy {core} --certificate {certificate.certificate_id} --model s3://BUCKET/KEY"))
 
 
 def certificate_json(folder: CertificateFolder, obtained: Obtained, *, keyless: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The new files lie in the folder ``next`` below the device's own until the old ce
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mli.cli.aws_account import Profile, Region, aws_account
+from mli.cli.options import AsJson, CertsFolder, IotAuthority, Port, Rsa, Trust
+from mli.cli.to_type import tells_what_to_type, to_type
 from mli.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -134,23 +137,17 @@ def revoke(core: str, wanted: str, profile: str | None, region: str | None, *, f
     _show(core, chosen, did, as_json, None if did else f"{chosen[:12]}… was revoked before; nothing was to do")
 
 
+@tells_what_to_type
 def replace_device(
     thing: Annotated[str, typer.Argument(metavar="THING", help="Name of the thing, or of its core.")],
-    out: Annotated[
-        Path | None, typer.Option("-o", "--output-dir", help="Folder of the files [default: certs/CORE_NAME]")
-    ] = None,
-    rsa: Annotated[bool, typer.Option("--rsa", help="An RSA key of 2048 bits, for devices that know no EC.")] = False,
-    ca: Annotated[
-        Path | None, typer.Option(help="Authority of AWS IoT's certificates, PEM [default: Amazon's, from here]")
-    ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="8883, or 443 where only that is let through.")] = 8883,
-    trust: Annotated[
-        list[Path] | None,
-        typer.Option(help="Public key (PEM) whose holder may deploy; may be said several times."),
-    ] = None,
+    certs_folder: CertsFolder = None,
+    rsa: Rsa = False,
+    ca: IotAuthority = None,
+    port: Port = 8883,
+    trust: Trust = None,
     profile: Profile = None,
     region: Region = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """A new SD card: a new key and folder for the same thing and topic; the old certificates are revoked."""
     from mli.cli.device_bundle import BUNDLE, bundle_json, print_bundle, write_for_device
@@ -160,7 +157,7 @@ def replace_device(
 
     aws = aws_account(profile, region)
     device = find_device(aws, thing)
-    folder = CertificateFolder(out or CERTS / device.core)
+    folder = CertificateFolder(certs_folder or CERTS / device.core)
     new = next_folder(folder.path)
     with folder.locked(), new.locked():
         obtained = certified(new, device.core, aws, rsa=rsa, ca=ca, csr=None)
@@ -170,7 +167,7 @@ def replace_device(
         did = complete(aws, device, obtained.certificate.certificate_id, old, quiet=as_json)
         take_place(new, folder)
     for note in (*obtained.notes, *written.cautions):
-        typer.echo(f"mli: {note}", err=True)
+        typer.echo(f"mli: {to_type(note)}", err=True)
     if as_json:
         body = certificate_json(folder, obtained, keyless=False)
         print(json.dumps({**body, "thing": device.thing, "did": list(did), "bundle": bundle_json(written)}, indent=2))
@@ -191,9 +188,9 @@ def print_rotated(core: str, device: Device, folder: Path, obtained: Obtained, o
         print(f"  beside   {certificate_id[:12]}…, which stays active until --finish")
     keyless = "" if (new / "thing.private.key").exists() else " --no-key"
     print("Next:")
-    print(f"  mli device bundle --stack {core} --certs {new}{keyless} --force")
+    print(to_type(f"  mli device bundle --stack {core} --certs {shlex.quote(str(new))}{keyless} --force"))
     print("on the device, as root: unzip -o greengrass-setup.zip -d /var/lib/mli; mli device install; then")
-    print(f"  mli device cert {core} --finish")
+    print(to_type(f"  mli device cert {core} --finish"))
 
 
 def rotated_json(body: dict[str, Any], device: Device, old: tuple[str, ...]) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import typer
 
 from mli.cli.aws_account import Profile, Region, aws_account, need_cloud
 from mli.cli.model import prove
+from mli.cli.options import AsJson
 from mli.cli.progress import InstallProgress
+from mli.cli.to_type import tells_what_to_type
 
 if TYPE_CHECKING:
     from mli.cloud.model_push import Archive, Place
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from mli.types import ModelSpec
 
 
+@tells_what_to_type
 def push(
     archive: Annotated[Path, typer.Argument(help="A model archive: .zip or .tar.gz.")],
     destination: Annotated[
@@ -36,7 +39,7 @@ def push(
     ] = None,
     profile: Profile = None,
     region: Region = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Verify an archive as `mli model verify` does, upload it, and print its address and sha256."""
     need_cloud()

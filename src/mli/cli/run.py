@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mli.cli.options import BrokerCa, ClientCertificate, ClientKey, PasswordFile, Username
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +27,11 @@ def run(
     broker: Annotated[
         str | None, typer.Option(help="Publish there: mqtt://[user:password@]host[:port] or mqtts://…")
     ] = None,
-    ca: Annotated[str | None, typer.Option(help="CA certificates (PEM) that sign the broker's.")] = None,
-    cert: Annotated[str | None, typer.Option(help="Client certificate (PEM).")] = None,
-    key: Annotated[str | None, typer.Option(help="The client certificate's private key (PEM).")] = None,
-    username: Annotated[str | None, typer.Option(help="User name at the broker.")] = None,
-    password_file: Annotated[str | None, typer.Option(help="File whose first line is the password.")] = None,
+    ca: BrokerCa = None,
+    cert: ClientCertificate = None,
+    key: ClientKey = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
     once: Annotated[bool, typer.Option("--once", help="Read each image once and end.")] = False,
     interval: Annotated[
         str | None, typer.Option(help="Time from frame to frame, such as 5s or 200ms; 0 is as fast as possible.")

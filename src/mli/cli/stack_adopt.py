@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mli.cli.to_type import to_type
 from mli.errors import StopError, UsageError
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def detach_old_policies(
     print(f"{old.thing}: its certificate {'would keep' if old.names and dry_run else 'has'} {', '.join(old.kept)}")
     if old.names and not dry_run:
         print(f"  taken off: {', '.join(old.names)}")
-        print("Look whether predictions still come: mli watch --aws. The way back:")
+        print(to_type("Look whether predictions still come: mli watch --aws. The way back:"))
         for line in back:
-            print(f"  {line}")
+            print(to_type(f"  {line}"))
 
 
 def _agree(names: tuple[str, ...], kept: tuple[str, ...], *, yes: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mli.cli.aws_account import Profile, Region, aws_account
+from mli.cli.options import AsJson, StackName, Yes
 from mli.cli.stack_view import LinesWatcher, change_lines, done_json, done_text, told_when_interrupted
+from mli.cli.to_type import tells_what_to_type, to_type
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from mli.cloud.stack_wanted import Wanted
 
 
+@tells_what_to_type
 def deploy(
     core_name: Annotated[
         str | None, typer.Argument(help="Name of the device: its thing, and its topic's end.")
@@ -54,10 +58,10 @@ def deploy(
     shared: Annotated[
         bool, typer.Option("--shared", help="Only what all devices share; takes no CORE_NAME.")
     ] = False,
-    stack_name: Annotated[str | None, typer.Option(help="[default: mli-CORE_NAME]")] = None,
+    stack_name: StackName = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; nothing stays.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
     profile: Profile = None,
     region: Region = None,
 ) -> None:
@@ -143,11 +147,12 @@ def _show_next(wanted: Wanted, deployed: Deployed) -> None:
     print("Next:")
     # Who named the file has the folder; an id or an ARN says nothing of where that is.
     file = Path(wanted.certificate or "")
-    certs = file.parent if file.is_file() else "DIR"
-    print(f"  mli device bundle --stack {wanted.core_name} --certs {certs}  # greengrass-setup.zip for the device")
+    certs = shlex.quote(str(file.parent)) if file.is_file() else "DIR"
+    core, stack = wanted.core_name, wanted.stack_name or wanted.core_name
+    print(to_type(f"  mli device bundle --stack {stack} --certs {certs}  # greengrass-setup.zip for the device"))
     if deployed.runtime == "core":
-        print(f"  mli stack outputs {wanted.core_name} --output CommandToDeployGroup | sh  # sends the deployment")
-    print(f"  mli stack status {wanted.core_name}")
+        print(to_type(f"  mli stack outputs {core} --output CommandToDeployGroup | sh  # sends the deployment"))
+    print(to_type(f"  mli stack status {core}"))
 
 
 def _deployed_json(deployed: Deployed) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mli.cli.aws_account import Profile, Region, aws_account
+from mli.cli.options import AsJson, StackName, Yes
 from mli.cli.stack_view import LinesWatcher, told_when_interrupted
+from mli.cli.to_type import tells_what_to_type, to_type
 from mli.errors import StopError, UsageError
 
 if TYPE_CHECKING:
@@ -19,15 +21,16 @@ if TYPE_CHECKING:
     from mli.cloud.stack_state import Resource
 
 
+@tells_what_to_type
 def destroy(
     core_name: Annotated[str | None, typer.Argument(help="Name of the device.")] = None,
     shared: Annotated[
         bool, typer.Option("--shared", help="What all devices share, once no device uses it; takes no CORE_NAME.")
     ] = False,
-    stack_name: Annotated[str | None, typer.Option(help="[default: mli-CORE_NAME]")] = None,
+    stack_name: StackName = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and what stays.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
     profile: Profile = None,
     region: Region = None,
 ) -> None:
@@ -108,7 +111,7 @@ def _show(goes: Sequence[str], stays: Sequence[str], *, quiet: bool) -> None:
         if lines:
             print(title)
             for line in lines:
-                print(f"  {line}")
+                print(to_type(f"  {line}"))
 
 
 def _agree(*, yes: bool) -> None:

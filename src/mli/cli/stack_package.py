@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mli.cli.options import AsJson
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def package(
             help="With --component, only for this Python, such as 3.11; may be repeated.", show_default=False
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the templates, their parameters and the AWS CLI's commands; no account is asked."""
     from mli.cli.aws_account import need_cloud

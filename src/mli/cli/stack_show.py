@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mli.cli.aws_account import Profile, Region, aws_account
+from mli.cli.options import AsJson, StackName
+from mli.cli.to_type import tells_what_to_type, to_type
 from mli.errors import RefusedError, UsageError
 from mli.nearest import nearest
 
@@ -21,14 +23,15 @@ _CONFIG = "GreengrassConfig"
 _LONGEST = 100_000
 
 
+@tells_what_to_type
 def outputs(
     core_name: Annotated[str, typer.Argument(help="Name of the device.")],
     output: Annotated[str | None, typer.Option(help="Print this one alone, as it is.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="Write GreengrassConfig to this file: the device's config/config.json.")
     ] = None,
-    stack_name: Annotated[str | None, typer.Option(help="[default: mli-CORE_NAME]")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    stack_name: StackName = None,
+    as_json: AsJson = False,
     profile: Profile = None,
     region: Region = None,
 ) -> None:
@@ -54,10 +57,11 @@ def outputs(
             print(f"{name:<{width}}  {one_line(text, _LONGEST)}")
 
 
+@tells_what_to_type
 def status(
     core_name: Annotated[str, typer.Argument(help="Name of the device.")],
-    stack_name: Annotated[str | None, typer.Option(help="[default: mli-CORE_NAME]")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    stack_name: StackName = None,
+    as_json: AsJson = False,
     profile: Profile = None,
     region: Region = None,
 ) -> None:
@@ -73,8 +77,8 @@ def status(
         print(json.dumps(_status_json(found), indent=2, ensure_ascii=False))
     else:
         near = near_core(aws, core_name) if found.device.stack is None else ""
-        for line in _status_lines(found, near):
-            print(line)
+        for line in _status_lines(found, core_name, near):
+            print(to_type(line))
     if not found.good:
         raise typer.Exit(1)
 
@@ -105,13 +109,13 @@ def _write_config(found: Mapping[str, str], path: Path, core_name: str) -> None:
     typer.echo(f"mli: wrote {path}", err=True)
 
 
-def _status_lines(found: DeviceStatus, near: str) -> list[str]:
+def _status_lines(found: DeviceStatus, core_name: str, near: str) -> list[str]:
     from mli.delivery.one_line import one_line
 
     stacks = [found.shared, found.component, found.device]
     if found.component.stack is None and not found.on_greengrass:
         stacks.remove(found.component)
-    lines = [_stack_line(one) + (near if one is found.device else "") for one in stacks]
+    lines = [_stack_line(one, core_name) + (near if one is found.device else "") for one in stacks]
     lines.append(f"certificate  {found.certificate or 'none is named'}")
     if found.said is None:
         lines.append(f"last word    {found.thing} said nothing yet on mli/status/{found.thing}")
@@ -122,11 +126,12 @@ def _status_lines(found: DeviceStatus, near: str) -> list[str]:
     return lines
 
 
-def _stack_line(one: StackStatus) -> str:
+def _stack_line(one: StackStatus, core_name: str) -> str:
     from mli.delivery.one_line import one_line
 
     if one.stack is None:
-        needed = "" if one.kind == "component" else "; mli stack deploy makes it"
+        words = {"component": "", "shared": "; mli stack deploy --shared makes it"}
+        needed = words.get(one.kind, f"; mli stack deploy {core_name} makes it")
         return f"{one.kind:<11}  {one.name}  not there{needed}"
     template = "" if one.template == "not known" else f"  template: {one.template}"
     reason = f"  {one_line(one.stack.reason)}" if one.stack.reason and one.stack.state != "settled" else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mli.cli.to_type import to_type
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class LinesWatcher:
 
     def say(self, text: str) -> None:
         """A sentence of the command's own."""
-        typer.echo(f"mli: {text}", err=True)
+        typer.echo(f"mli: {to_type(text)}", err=True)
 
     def event(self, stack_name: str, event: Event) -> None:
         """What CloudFormation does, where somebody watches."""

@@ -13,6 +13,8 @@ import typer
 
 from mli.cli.aws_account import Profile, Region
 from mli.cli.aws_line import Endpoint, OnAws, Reach, reach_aws, refuse_aws_options
+from mli.cli.options import BrokerCa, ClientCertificate, ClientKey, PasswordFile, Username
+from mli.cli.to_type import tells_what_to_type
 from mli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ _BAR_CELLS = 10
 _SHOWN_PREDICTIONS = 5
 
 
+@tells_what_to_type
 def watch(
     topic: Annotated[str | None, typer.Argument(help=f"MQTT topic filter. [default: {DEFAULT_TOPIC}]")] = None,
     thing: Annotated[
@@ -44,11 +47,11 @@ def watch(
     profile: Profile = None,
     region: Region = None,
     endpoint: Endpoint = None,
-    ca: Annotated[str | None, typer.Option(help="CA certificates (PEM) that sign the broker's.")] = None,
-    cert: Annotated[str | None, typer.Option(help="Client certificate (PEM).")] = None,
-    key: Annotated[str | None, typer.Option(help="The client certificate's private key (PEM).")] = None,
-    username: Annotated[str | None, typer.Option(help="User name at the broker.")] = None,
-    password_file: Annotated[str | None, typer.Option(help="File whose first line is the password.")] = None,
+    ca: BrokerCa = None,
+    cert: ClientCertificate = None,
+    key: ClientKey = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Look for gaps and duplicates; exit 1 when something is missing.")
     ] = False,
