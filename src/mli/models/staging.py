@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 PREFIX = ".incoming-"
 
@@ -44,6 +47,10 @@ def remove_stale(parent: Path) -> tuple[str, ...]:
         try:
             shutil.rmtree(path)
             removed.append(path.name)
+        except (
+            OSError
+        ) as error:  # root's, who once ran a core here by hand, or a disk that fails: nobody needs it gone
+            log.warning("what a core that was ended left in %s cannot be removed: %s", path, error)
         finally:
             os.close(lock)
     return tuple(removed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -224,3 +225,18 @@ def test_a_loaded_model_survives_the_loss_of_its_archive(tmp_path: Path, archive
     spec = repository.install(archive)
     shutil.move(archive, tmp_path / "elsewhere")
     assert repository.load(spec.sha256) == spec
+
+
+def test_what_cannot_be_removed_of_an_interrupted_install_is_no_reason_not_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root ran a core here by hand, say, and it was killed."""
+    left = tmp_path / "models" / ".incoming-0011223344556677"
+    left.mkdir(parents=True)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    assert Repository(tmp_path).list() == ()
+    assert left.is_dir()
