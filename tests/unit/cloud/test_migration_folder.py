@@ -176,7 +176,7 @@ def test_the_right_to_read_the_model_stands_in_device_yaml_beside_config_json(tm
     write(setup, made, tmp_path / "out")
     (root / "device.yaml").write_bytes((tmp_path / "out" / "device.yaml").read_bytes())
     store = read_device(root).settings.store
-    assert (store.role_alias, store.credentials_endpoint) == ("mli-device", endpoint)
+    assert (store.role_alias, store.credentials_endpoint, store.region) == ("mli-device", endpoint, "eu-west-1")
     with pytest.raises(UsageError, match="go together"):
         planned(root, role_alias="mli-device")
     with pytest.raises(UsageError, match="device's folder"):

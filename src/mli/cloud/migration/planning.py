@@ -25,6 +25,7 @@ _TAKEN = {
     "CertIdParam": re.compile(r"[0-9a-f]{64}"),
 }
 """What the template of a device's stack allows; a test compares them."""
+_REGION_OF_PROVIDER = re.compile(r"\.credentials\.iot\.([a-z0-9-]+)\.amazonaws\.com")
 
 
 @dataclass(slots=True)
@@ -165,6 +166,8 @@ def _store(setup: Setup, choices: Choices, models: list[dict[str, Any]], made: P
             "takes them as --role-alias and --credentials-endpoint; or a new folder: `mli device bundle --stack`"
         )
         made.findings.append(Finding("open", "right to read the model", "a role of Greengrass", "a role alias", todo))
+    if region := _REGION_OF_PROVIDER.search(said.get("credentials_endpoint", "")):
+        said["region"] = region[1]  # else the first question about a bucket goes to us-east-1, also from China
     return said
 
 
