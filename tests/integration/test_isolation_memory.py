@@ -36,6 +36,16 @@ def isolator(request: pytest.FixtureRequest, place: Place) -> Any:
     return Isolator(hidden=[place.root], memory=CONTROLS[request.param])
 
 
+def test_a_model_that_was_not_yet_loaded_is_told_by_its_size_what_it_needs(place: Place, isolator: Isolator) -> None:
+    """What it used when it was ended is far less: whoever set that would be told more and more."""
+    weights = Path(place.model.directory) / "weights.bin"
+    with weights.open("wb") as file:
+        file.truncate(1024 * MEBIBYTE)
+    death = Life(place.settings("none", LimitSettings(memory_bytes=30 * MEBIBYTE)), place.model, isolator).run()
+    assert death.error is not None
+    assert "limits: {memory: 2433MB}" in str(death.error.remedy)
+
+
 @pytest.mark.parametrize("mode", ["none", "container"])
 def test_a_worker_that_takes_too_much_is_ended_and_told_what_to_set(
     place: Place, isolator: Isolator, mode: IsolationMode

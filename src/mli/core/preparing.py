@@ -86,7 +86,7 @@ def prepare(
         options = ImportOptions(spec.name, spec.version, import_size)
         origin = f"mxnet-{IMPORTER_VERSION}" + (f"-{import_size[0]}x{import_size[1]}" if import_size else "")
         spec = _imported(spec, ModelCache(cache), origin, options, on_note, limits, importer, isolator, cancelled)
-    if chosen.name != "onnxruntime" or _size(spec) < COMPILED_FROM_BYTES:
+    if chosen.name != "onnxruntime" or model_bytes(spec) < COMPILED_FROM_BYTES:
         return spec
     try:
         return replace(
@@ -108,7 +108,7 @@ def _imported(
     isolator: Isolator | None,
     cancelled: Callable[[], bool],
 ) -> ModelSpec:
-    size = _size(spec)
+    size = model_bytes(spec)
 
     def make(files: Path) -> dict[str, Any]:
         on_note(f"importing the MXNet model {spec.name} ({size / 1e6:.0f} MB), once")
@@ -145,7 +145,7 @@ def _compiled(
     cancelled: Callable[[], bool],
 ) -> str:
     """Path of onnxruntime's own copy of an ONNX model."""
-    size = _size(spec)
+    size = model_bytes(spec)
 
     def make(files: Path) -> dict[str, Any]:
         on_note(f"optimising {spec.name} ({size / 1e6:.0f} MB) for this processor, once")
@@ -185,7 +185,7 @@ def job_limits(size: int, limits: LimitSettings | None = None) -> SandboxLimits:
     )
 
 
-def _size(spec: ModelSpec) -> int:
+def model_bytes(spec: ModelSpec) -> int:
     """Bytes of the model with all that lies beside it: weights may be files of their own."""
     return sum(path.stat().st_size for path in Path(spec.directory).rglob("*") if path.is_file())
 

@@ -20,6 +20,7 @@ from mli.core.isolation.environment import child_environment
 from mli.core.isolation.isolator import NO_ISOLATION, Isolation, Isolator
 from mli.core.isolation.memory import ControlKind, OutOfMemory, WatchdogOnly
 from mli.core.isolation.view import worker_view
+from mli.core.preparing import model_bytes
 from mli.core.wire import Failed, Finished, Go, Heartbeat, Ready, Start, Trying, Warm, Wire, WireMessage
 from mli.errors import MliError, StopError
 from mli.types import Record
@@ -33,6 +34,9 @@ SILENCE_S = 5.0
 """A work loop that sent no heartbeat for so long is stuck (or, while a frame is under way, for frame_timeout)."""
 KILL_WAIT_S = 5.0
 MEBIBYTE = 1024**2
+UNLOADED_BYTES = 128 * MEBIBYTE
+LOADED_SHARE = 2.25
+"""What a worker takes without a model, and a loaded model for each byte of its file: weights are laid out anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +242,8 @@ class WorkerProcess:
         return self._used_too_much(f"{_megabytes(resident)} MB", need_bytes=resident * 5 // 4)
 
     def _used_too_much(self, got: str, *, need_bytes: int) -> Death:
+        if not self._ready:  # it was ended while it loaded, and had not yet taken what it needs
+            need_bytes = max(need_bytes, UNLOADED_BYTES + round(model_bytes(self._start.model) * LOADED_SHARE))
         need = f"limits: {{memory: {_megabytes(need_bytes)}MB}}"
         return Death(
             error=StopError(
