@@ -42,6 +42,8 @@ class RecordCheck:
             return "its counters are none"
         if not (record.position is None or (_is_text(record.position) and len(record.position) <= LONGEST_POSITION)):
             return "its position is no text"
+        if any(outcome.rule not in self._rules for outcome in record.outcomes):
+            return "it tells of a rule that its pipeline does not have"
         if record.sequence is None and (record.messages or record.firings):
             return "it has messages and no sequence"
         return next(filter(None, (self._wrong_message(record, item, epoch) for item in record.messages)), None) or (

@@ -11,7 +11,7 @@ import pytest
 from mli.config.settings import PipelineSettings, PublishSettings, RuleSettings, SourceSettings
 from mli.core.record_check import RecordCheck
 from mli.core.supervisor import PipelineSupervisor
-from mli.types import Counters, Firing, Message, ModelSpec, Record, ResumeState
+from mli.types import Counters, Firing, Message, ModelSpec, Record, ResumeState, RuleOutcome
 
 EPOCH, SEQUENCE = "cafe0123", 7
 RULE = RuleSettings("late", ("red",), topic="plant/line-1/late", qos=0, command="divert")
@@ -20,7 +20,8 @@ MODEL = ModelSpec("color", "1", "ab" * 32, "onnx", "classification", "/models", 
 MESSAGE = Message(f"{EPOCH}-door-7", "door", SEQUENCE, "mli/p", b"[]", 1, 1.5e9, MODEL.sha256)
 OF_RULE = replace(MESSAGE, id=f"{MESSAGE.id}-late", topic="plant/line-1/late", qos=0)
 FIRING = Firing("late", "divert", 1.5e9, 1.0, "red", -0.5, "b\\xff.png")
-RECORD = Record(1, "door", SEQUENCE, "a.png", True, Counters(frames=7), (MESSAGE, OF_RULE), (FIRING,))
+OUTCOME = RuleOutcome("late", True, "red -0.50")
+RECORD = Record(1, "door", SEQUENCE, "a.png", True, Counters(frames=7), (MESSAGE, OF_RULE), (FIRING,), (OUTCOME,))
 SKIPPED = Record(2, "door", None, None, True, Counters(frames=7, skipped=1))
 
 
@@ -65,6 +66,7 @@ BAD: dict[str, Record] = {
     "a label that no database takes": with_firing(label="\udcff"),
     "an image name that is none": with_firing(image_name=None),
     "a confidence that a database takes for nothing": with_firing(confidence=float("nan")),
+    "an outcome of a rule that there is not": replace(RECORD, outcomes=(RuleOutcome("early", False, "saw nothing"),)),
     "a firing for ever": with_firing(max_age_s=float("inf")),
 }
 
