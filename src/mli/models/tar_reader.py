@@ -86,6 +86,8 @@ def read_tar(archive: OpenedArchive, limits: ExtractLimits) -> Iterator[Entry]:
     stream, notes, headers = _Stream(archive), _Notes(), 0
     while (header := stream.exactly(_BLOCK)) != _ZEROS:
         headers += 1
+        if headers == 1 and header.startswith((b"PK\x03\x04", b"\x1f\x8b")):
+            raise archive.refused(Rule.KIND, "an archive packed once more, perhaps by its server (gzip)")
         if headers > 3 * limits.members:
             raise archive.refused(Rule.MEMBERS, f"more than {headers - 1} headers")
         size = _check_header(archive, header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mli.config.proxies import parse_proxy
 from mli.config.settings import AllowSettings, ModelSource
 from mli.errors import RefusedError
 from mli.models.fetching.addresses import HttpsAddress, S3Address, archive_name, parse_address
@@ -19,6 +21,7 @@ from mli.models.fetching.environment import Environment, read_environment
 from mli.models.fetching.file_digest import FileDigest
 from mli.models.fetching.proxies import choose_proxy
 from mli.models.fetching.signing import signed_headers
+from mli.models.fetching.troubles import broken_line
 from mli.models.fetching.url import parse_url, shown_uri
 from mli.models.fetching.watch import FetchCancelled, Watch
 
@@ -312,3 +315,9 @@ def test_waiting_for_a_digest_can_be_cancelled(tmp_path: Path) -> None:
         with pytest.raises(FetchCancelled):
             digest.sha256(Watch(cancelled.is_set, "a test"))
         digest.close()
+
+
+def test_who_refused_the_connection_is_named_in_the_remedy() -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    assert "the store runs" in str(broken_line(refused, "https://h/a.zip", None).remedy)
+    assert "the proxy runs" in str(broken_line(refused, "https://h/a.zip", parse_proxy("http://p:3128")).remedy)

@@ -23,7 +23,6 @@ class TransferError(RetryError):
 
 
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-_REFUSED = "check that the store runs and that host and port are right"
 
 
 def broken_line(error: OSError | http.client.HTTPException | ValueError, shown: str, proxy: Proxy | None) -> MliError:
@@ -59,7 +58,7 @@ def broken_line(error: OSError | http.client.HTTPException | ValueError, shown: 
             "The connection for the model archive failed.",
             where=where,
             got=_os_words(error),
-            remedy=_REFUSED if error.errno == errno.ECONNREFUSED else "check the network; it is tried again",
+            remedy=_os_remedy(error, proxy),
         )
     return TransferError(
         "The answer for the model archive is no HTTP.",
@@ -73,6 +72,14 @@ def broken_line(error: OSError | http.client.HTTPException | ValueError, shown: 
 def _tls_words(error: ssl.SSLError) -> str:
     said = error.reason or error.strerror or str(error)
     return re.sub(r" *\(_ssl.*", "", said).replace("_", " ").lower()
+
+
+def _os_remedy(error: OSError, proxy: Proxy | None) -> str:
+    if error.errno != errno.ECONNREFUSED:
+        return "check the network; it is tried again"
+    if proxy is None:
+        return "check that the store runs and that host and port are right"
+    return "check that the proxy runs, and its host and port in store.proxy or the environment's https_proxy"
 
 
 def _os_words(error: OSError) -> str:
