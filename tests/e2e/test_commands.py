@@ -110,6 +110,7 @@ def test_a_second_core_in_the_same_root_is_refused(tmp_path: Path) -> None:
         (["run", "color.zip", "images", "--payload", "tiny"], "'compact' or 'full'"),
         (["run", "color.zip", "images", "--topic", "a/#"], "no wildcards"),
         (["run", "color.zip", "images", "--thing", "a b"], "thing"),
+        (["run", "color.zip", "images", "--memory", "lots"], "--memory: expected a size such as 500MB"),
         (["run", "color.zip", "images", "--broker", "http://x"], "mqtt://"),
         (["run", "color.zip", "images", "--cert", "x.pem"], "--broker"),
         (["run", "nosuch.yaml"], "there is no such file"),

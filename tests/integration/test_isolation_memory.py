@@ -44,6 +44,7 @@ def test_a_model_that_was_not_yet_loaded_is_told_by_its_size_what_it_needs(place
     death = Life(place.settings("none", LimitSettings(memory_bytes=30 * MEBIBYTE)), place.model, isolator).run()
     assert death.error is not None
     assert "limits: {memory: 2433MB}" in str(death.error.remedy)
+    assert "--memory 2433MB" in str(death.error.remedy)
 
 
 @pytest.mark.parametrize("mode", ["none", "container"])

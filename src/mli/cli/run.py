@@ -42,6 +42,9 @@ def run(
     image_name: Annotated[bool, typer.Option("--image-name", help="Add image_name to the compact payload.")] = False,
     top: Annotated[int | None, typer.Option(help="Predictions a frame [default: 1].")] = None,
     min_confidence: Annotated[float | None, typer.Option(help="Leave out what is less certain, 0 to 1.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="What a large model may use, such as 2GB [default: 500MB].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a frame.")] = False,
     root: Annotated[Path | None, typer.Option(help="Folder for models, queue and logs [default: per thing].")] = None,
     from_start: Annotated[
@@ -61,6 +64,7 @@ def run(
         "image_name": image_name or None,
         "top": top,
         "min_confidence": min_confidence,
+        "memory": memory,
         "root": None if root is None else str(root.absolute()),
         "mqtt": _mqtt(
             broker,
@@ -111,7 +115,8 @@ def _settings(model: str, source: str | None, given: dict[str, Any]) -> RunSetti
             got=f"mli run {model}",
             remedy=f"mli run {model} ./images",
         )
-    return settings_of_arguments({"model": model, "source": source, **given})
+    memory = {"memory": given.pop("memory")} if "memory" in given else None
+    return settings_of_arguments({"model": model, "source": source, **given}, memory)
 
 
 def _mqtt(broker: str | None, options: dict[str, str | None]) -> dict[str, Any] | None:

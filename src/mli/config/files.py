@@ -57,13 +57,16 @@ def load_run_file(path: Path, overrides: dict[str, Any] | None = None) -> RunSet
     return _settings(read_settings(path), path.resolve().parent, overrides)
 
 
-def settings_of_arguments(value: dict[str, Any]) -> RunSettings:
+def settings_of_arguments(value: dict[str, Any], options: dict[str, Any] | None = None) -> RunSettings:
     """Settings of a command line, given as the short form of a file; paths are relative to the working directory.
+
+    Args:
+        options: see ``load_run_file``.
 
     Raises:
         UsageError: everything that is wrong with it.
     """
-    return _settings(PlacedYaml(COMMAND_LINE, value, {}), Path.cwd())
+    return _settings(PlacedYaml(COMMAND_LINE, value, {}), Path.cwd(), options)
 
 
 def shown(settings: RunSettings) -> dict[str, Any]:

@@ -21,6 +21,8 @@ PIPELINE_KEYS = (*PipelineFile.model_fields, *SOURCE_KEYS, *PUBLISH_KEYS)
 """What may stand in a pipeline, and in the short form at the top of the file."""
 
 _SECTIONS = (("source", SOURCE_KEYS), ("publish", PUBLISH_KEYS))
+_OPTION_SECTIONS = (*_SECTIONS, ("limits", ("memory",)))
+"""Where options of the command line belong, which are no keys of the short form."""
 
 
 @dataclass(slots=True)
@@ -179,13 +181,13 @@ def _expand_inside(base: Location, pipeline: dict[str, Any], expansion: Expansio
 
 def _set_option(key: str, item: Any, expansion: Expansion) -> None:
     option = "--broker" if key == "mqtt" else f"--{key.replace('_', '-')}"
-    if key not in PIPELINE_KEYS:
+    section = next((name for name, keys in _OPTION_SECTIONS if key in keys), None)
+    if section is None and key not in PIPELINE_KEYS:
         expansion.value[key] = item
         _forget((key,), expansion)
         expansion.options[(key,)] = option
         return
     for base, pipeline in expansion.pipelines():
-        section = next((name for name, keys in _SECTIONS if key in keys), None)
         inner = pipeline if section is None else pipeline.setdefault(section, {})
         where = (*base, key) if section is None else (*base, section, key)
         if isinstance(inner, dict):

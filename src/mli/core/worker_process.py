@@ -244,13 +244,14 @@ class WorkerProcess:
     def _used_too_much(self, got: str, *, need_bytes: int) -> Death:
         if not self._ready:  # it was ended while it loaded, and had not yet taken what it needs
             need_bytes = max(need_bytes, UNLOADED_BYTES + round(model_bytes(self._start.model) * LOADED_SHARE))
-        need = f"limits: {{memory: {_megabytes(need_bytes)}MB}}"
+        need = f"{_megabytes(need_bytes)}MB"
         return Death(
             error=StopError(
                 "the worker was ended: it used more memory than its pipeline allows",
                 expected=f"at most {_megabytes(self._limits.memory_bytes)} MB (limits.memory)",
                 got=got,
-                remedy=f"set `{need}` for this pipeline, or take a smaller model",
+                remedy=f"set `limits: {{memory: {need}}}` for this pipeline (`mli run … --memory {need}`), "
+                "or take a smaller model",
             ),
             permanent=not self._ready,  # the same model takes the same memory again
             out_of_memory=True,

@@ -189,6 +189,15 @@ def test_paths_are_of_the_files_folder_and_of_the_working_directory_for_argument
     assert by_arguments.deployment == by_file.deployment
 
 
+def test_the_memory_of_a_command_line_leaves_the_other_limits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = BASE + "limits: {memory: 1GB, frame_timeout: 2s}\n"
+    assert load(folder, text, {"memory": "3GB"}).deployment.pipelines[0].limits == LimitSettings(3 * 1024**3, 2.0)
+    assert load(folder, BASE, {"memory": "3GB"}).deployment.pipelines[0].limits == LimitSettings(3 * 1024**3)
+    monkeypatch.chdir(folder)
+    by_arguments = settings_of_arguments({"model": "model.zip", "source": "images"}, {"memory": "3GB"})
+    assert by_arguments.deployment.pipelines[0].limits == LimitSettings(3 * 1024**3)
+
+
 def test_the_users_home_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder))
     settings = load(folder, "model: ~/model.zip\nsource: ~/images\nroot: ~/root\n")
