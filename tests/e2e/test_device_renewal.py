@@ -47,12 +47,12 @@ def told(desk: Path, *arguments: object) -> dict[str, Any]:
     return body
 
 
-def deployed(desk: Path, moto: MotoServer, core: str = CORE) -> str:
+def deployed(desk: Path, moto: MotoServer, core: str = CORE, stack: str | None = None) -> str:
     """A device with a certificate and a stack; the certificate's id."""
     certificate_id = str(told(desk, "cert", core)["certificate_id"])
     parameters = {"CoreName": core, "CertIdParam": certificate_id, "ModelS3Uri": "s3://models/a.zip"}
     moto.client("cloudformation").create_stack(
-        StackName=device_stack(core),
+        StackName=stack or device_stack(core),
         TemplateBody=template_text("device"),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
     )
@@ -138,6 +138,18 @@ def test_who_has_seen_the_device_can_say_so(desk: Path, moto: MotoServer) -> Non
     new = told(desk, "cert", CORE, "--rotate")["certificate_id"]
     assert mli(desk, "cert", CORE, "--finish", "--proven").returncode == 0
     assert certificates(moto) == {old: GONE, new: WORKS}
+
+
+@pytest.mark.parametrize(("stack", "named"), [(None, CORE), ("mli-mine", "mli-mine")])
+def test_the_bundle_that_is_said_next_can_be_made(
+    desk: Path, moto: MotoServer, stack: str | None, named: str
+) -> None:
+    deployed(desk, moto, stack=stack)
+    done = mli(desk, "cert", named, "--rotate")
+    line = next(line for line in done.stdout.splitlines() if line.startswith("  mli device bundle "))
+    bundle = mli(desk, *line.split()[2:])
+    assert bundle.returncode == 0, bundle.stderr
+    assert mli(desk, "cert", named, "--finish", "--proven").returncode == 0
 
 
 def test_a_renewal_can_leave_the_key_on_the_device_too(desk: Path, moto: MotoServer) -> None:

@@ -122,6 +122,16 @@ def test_a_stack_of_somebody_else_is_not_deleted(stack_rig: Rig) -> None:
     assert "not mli's device stack" in ran.err
 
 
+def test_without_its_stacks_name_a_living_device_keeps_its_deployment(stack_rig: Rig) -> None:
+    stack_rig.deploy("line-1", "--stack-name", "mli-mine")
+    say(stack_rig, "mli/deployments/line-1", {"revision": 1})
+    ran = stack_rig.stack("destroy", "line-1", "--yes")
+    assert (ran.exit_code, "--stack-name says what its stack is called" in ran.out) == (0, True)
+    assert keeps(stack_rig, "mli/deployments/line-1")
+    stack_rig.stack("destroy", "line-1", "--yes", "--stack-name", "mli-mine")
+    assert not keeps(stack_rig, "mli/deployments/line-1")
+
+
 def test_a_stack_of_another_core_is_not_deleted(stack_rig: Rig) -> None:
     stack_rig.deploy("line-2")
     ran = stack_rig.stack("destroy", "line-1", "--stack-name", "mli-line-2", "--yes")

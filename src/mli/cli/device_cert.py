@@ -105,7 +105,7 @@ def _rotate(
     device = find_device(aws, core)
     new = next_folder(folder.path)
     with folder.locked(), new.locked():
-        obtained = certified(new, core, aws, rsa=rsa, ca=ca, csr=csr)
+        obtained = certified(new, device.core, aws, rsa=rsa, ca=ca, csr=csr)
         old = make_next(aws, device, new, obtained)
     _tell(obtained)
     if as_json:

@@ -188,9 +188,19 @@ def print_rotated(core: str, device: Device, folder: Path, obtained: Obtained, o
         print(f"  beside   {certificate_id[:12]}…, which stays active until --finish")
     keyless = "" if (new / "thing.private.key").exists() else " --no-key"
     print("Next:")
-    print(to_type(f"  mli device bundle --stack {core} --certs {shlex.quote(str(new))}{keyless} --force"))
+    print(to_type(f"  mli device bundle {_of(device)} --certs {shlex.quote(str(new))}{keyless} --force"))
     print("on the device, as root: unzip -o greengrass-setup.zip -d /var/lib/mli; mli device install; then")
     print(to_type(f"  mli device cert {core} --finish"))
+
+
+def _of(device: Device) -> str:
+    """How `mli device bundle` finds the device, whatever its stack is called, or without one."""
+    from mli.cloud.names import device_stack
+
+    if device.stack is None:
+        asked = "aws iot describe-endpoint --endpoint-type iot:Data-ATS --query endpointAddress --output text"
+        return f"--thing {device.thing} --endpoint $({asked})"
+    return f"--stack {device.core if device.stack.name == device_stack(device.core) else device.stack.name}"
 
 
 def rotated_json(body: dict[str, Any], device: Device, old: tuple[str, ...]) -> dict[str, Any]:

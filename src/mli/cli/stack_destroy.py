@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mli.cloud.aws import Aws
+    from mli.cloud.stack_destroy import DeviceEnd
     from mli.cloud.stack_state import Resource
 
 
@@ -59,7 +60,6 @@ def _destroy_device(
     yes: bool,
     as_json: bool,
 ) -> None:
-    from mli.cloud.near_core import near_core
     from mli.cloud.stack_destroy import end_device, look_at_device_end
     from mli.cloud.stack_wanted import stack_name_of
 
@@ -75,9 +75,16 @@ def _destroy_device(
         document = {"stack": name, "thing": end.thing, "goes": _goes(end.goes), "messages": list(end.messages)}
         _print_json({**document, "stays": list(end.stays), "done": not nothing and not dry_run})
     elif nothing:
-        print(f"{name}: there is no such stack; nothing to remove{near_core(aws, core_name)}")
+        print(f"{name}: there is no such stack; nothing to remove{_near(aws, end)}")
     elif not dry_run:
         print(f"{name}: removed")
+
+
+def _near(aws: Aws, end: DeviceEnd) -> str:
+    """What may have been meant: a stack of another name, or of another core."""
+    from mli.cloud.near_core import near_core
+
+    return "; --stack-name says what its stack is called" if end.stays else near_core(aws, end.thing)
 
 
 def _destroy_shared(aws: Aws, watcher: LinesWatcher, *, dry_run: bool, yes: bool, as_json: bool) -> None:

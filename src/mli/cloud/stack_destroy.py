@@ -18,6 +18,7 @@ from mli.cloud.stack_owner import must_be_of, must_be_ours
 from mli.cloud.stack_requests import retained_buckets
 from mli.cloud.stack_state import Resource, Stack, contents_of, importers_of, look_at_stack, resources_of
 from mli.cloud.stack_step import Watcher, delete, wait_for
+from mli.cloud.thing_names import thing_exists
 from mli.cloud.troubles import asking, code_of
 from mli.errors import MliError, RefusedError
 
@@ -70,6 +71,9 @@ def look_at_device_end(aws: Aws, core_name: str, name: str) -> DeviceEnd:
     """
     stack = look_at_stack(aws, name)
     if stack is None:
+        if thing_exists(aws, core_name):  # it lives, and its stack, if any, has another name
+            kept = f"the thing {core_name}, and what the broker keeps for it: no stack of this name made it"
+            return DeviceEnd(None, core_name, (), (kept,), ())
         return DeviceEnd(None, core_name, (), (), _retained(aws, core_name))
     must_be_ours(stack, contents_of(aws, stack), "device")
     must_be_of(stack, core_name)
@@ -78,7 +82,7 @@ def look_at_device_end(aws: Aws, core_name: str, name: str) -> DeviceEnd:
     goes = tuple(item for item in resources_of(aws, stack) if item.status not in _GONE)
     certificate = stack.parameters.get("CertIdParam", "")
     stays = (
-        [f"the certificate, active as it is; mli device cert {core_name} --revoke {certificate} ends it"]
+        [f"the certificate as it is; mli device cert {core_name} --revoke {certificate} ends it"]
         if certificate
         else []
     )

@@ -81,7 +81,7 @@ def must_be_free(aws: Aws, core_name: str) -> None:
             raise RefusedError(
                 f"{core_name} and {other} would throw each other off AWS IoT: {base} also connects as {further}.",
                 where=f"account {aws.account}, region {aws.region}",
-                expected=f"no two things whose names differ by {', '.join(_FURTHER)} at the end",
+                expected="no thing called like another with -doctor, -mli or -mli-doctor behind it",
                 got=f"a thing {other}",
                 remedy="another CORE_NAME",
             )
