@@ -21,7 +21,12 @@ from paho.mqtt.properties import Properties
 
 from mli.delivery.dialing import NoAccess
 from mli.delivery.received import Received
-from mli.delivery.sinks.mqtt_options import describe_connect_error, tls_context
+from mli.delivery.sinks.mqtt_options import (
+    UNSUPPORTED_PROTOCOL,
+    connect_code,
+    describe_connect_error,
+    tls_context,
+)
 from mli.delivery.sinks.paho_errors import error_logger, tls_trouble
 from mli.delivery.websocket import WebSocketAccess, WebSocketClient, handshake_answer
 from mli.errors import MliError, RefusedError, RetryError
@@ -30,7 +35,6 @@ if TYPE_CHECKING:
     from mli.config.settings import MqttSettings
 
 UNSPECIFIED = 128  # paho's word for a connection that was closed without one
-UNSUPPORTED_PROTOCOL = 132
 TOPICS_A_PACKET = 8  # AWS IoT Core takes no more in one SUBSCRIBE
 _FIRST_ANSWER_S = 3.0
 _SESSION_S = 300  # how long the broker keeps messages for us while the line is down
@@ -209,8 +213,8 @@ class Line:
             self._log.error("no new connection, trying again: %s", error)
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
-        if reason.is_failure:
-            self._unsupported = reason.value == UNSUPPORTED_PROTOCOL
+        if code := connect_code(reason):
+            self._unsupported = code == UNSUPPORTED_PROTOCOL
             self._answer(
                 RefusedError(
                     "The broker refused the connection.",

@@ -14,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from mli.delivery.sinks.mqtt_options import (
     SESSION_TAKEN_OVER,
     UNSUPPORTED_PROTOCOL,
+    connect_code,
     describe_connect_error,
     meaning,
     tls_context,
@@ -179,7 +180,7 @@ class _Session:
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._answered = True
-        code = int(reason.value)
+        code = connect_code(reason)
         if code:
             self.found.code = code
             self.found.refusal = meaning(code)  # paho tells 3.1.1's reasons by the numbers of 5

@@ -23,6 +23,7 @@ from mli.delivery.sinks.mqtt_options import (
     SESSION_TAKEN_OVER,
     TWIN_REMEDY,
     UNSUPPORTED_PROTOCOL,
+    connect_code,
     describe_connect_error,
     meaning,
 )
@@ -280,8 +281,8 @@ class MqttConnection:
     def _take_connack(
         self, _client: object, _data: object, _flags: object, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        self._connack = int(reason.value)
-        if reason.is_failure:
+        self._connack = connect_code(reason)
+        if self._connack:
             return
         # MQTT 3.1.1 has no properties; paho then gives an empty set.
         self.receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)

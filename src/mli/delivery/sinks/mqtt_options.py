@@ -61,6 +61,15 @@ def meaning(code: int) -> str:
     return f"{MEANINGS.get(code, 'refused')} (reason {code})"
 
 
+def connect_code(reason: ReasonCode) -> int:
+    """A CONNACK's reason by the numbers of MQTT 5, 0 where the broker accepts.
+
+    Smaller ones than the refusals of MQTT 5 are those of 3.1.1: what answers so does not speak MQTT 5.
+    """
+    code = int(reason.value)
+    return UNSUPPORTED_PROTOCOL if 0 < code < RETRYABLE_FROM else code
+
+
 def _take_any(reason: ReasonCode, buffer: bytes | bytearray) -> int:
     reason.value = buffer[0]
     return 1
