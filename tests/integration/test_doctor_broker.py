@@ -72,7 +72,7 @@ def test_an_old_broker_is_spoken_to_in_its_own_protocol(patient_at: PatientAt, a
     assert verdict == Verdict("ok", f"MQTT 3.1.1 accepted client id {THING}")
 
 
-@pytest.mark.parametrize("answer", ["drop", "mute"])
+@pytest.mark.parametrize("answer", ["code5", "drop", "mute"])
 def test_an_old_broker_that_does_not_answer_mqtt_5(
     answer: str, patient_at: PatientAt, recording_broker: RecordingBrokerProcess
 ) -> None:

@@ -180,7 +180,7 @@ def test_amqtt_which_speaks_311_alone_takes_part(amqtt_broker: AmqttBroker) -> N
         assert heard(session, 1)[0].payload == b"1"
 
 
-@pytest.mark.parametrize("answer", ["132", "code1", "drop", "mute"])
+@pytest.mark.parametrize("answer", ["132", "code1", "code5", "drop", "mute"])
 def test_a_broker_without_mqtt_5_is_spoken_to_in_311(answer: str, recording_broker: RecordingBrokerProcess) -> None:
     recording_broker.start(Behaviour(refuse_v5=answer))
     settings = recording_broker.settings(connect_timeout_s=2.0 if answer == "mute" else 10.0)
