@@ -139,8 +139,9 @@ class Deployer:
         except (Interrupted, FetchCancelled, JobCancelled):
             self._left(wanted)
         except RefusedError as error:
-            log.error("deployment %s is refused: %s", wanted.identity[:12], error)
-            self._end(wanted, "refused", error)
+            state = self._refused_as(wanted)
+            log.error("deployment %s is %s: %s", wanted.identity[:12], state.replace("_", " "), error)
+            self._end(wanted, state, error)
             self._watcher.clear_away()
         except MliError as error:
             log.error("deployment %s failed: %s", wanted.identity[:12], error)
@@ -157,6 +158,12 @@ class Deployer:
                 got=found.reason,
                 remedy="change what was wrong with it; or, on the device: mli deploy FILE --root … --again",
             )
+
+    def _refused_as(self, wanted: Wanted) -> DeploymentState:
+        """A core that ended between taking it back and saying so says so now, when the same one is sent again."""
+        found = self._store.quarantined(wanted.identity)
+        is_the_same = found is not None and found.revision is not None and found.revision == wanted.revision
+        return "rolled_back" if is_the_same else "refused"
 
     def _runs_already(self, wanted: Wanted) -> bool:
         with self._watcher.changing:  # it may be about to take this one back

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from mli.core.deployer import Deployer
 from mli.core.deployment_store import DeploymentStore, Pointer, Quarantined
 from mli.core.status import DeploymentStatus
@@ -17,7 +19,7 @@ class Quarantine:
     """A store in which every deployment was taken back before."""
 
     def quarantined(self, _identity: str) -> Any:
-        return SimpleNamespace(reason="it ended 3 times")
+        return SimpleNamespace(revision=None, reason="it ended 3 times")
 
 
 class Canceller:
@@ -85,6 +87,23 @@ def test_what_is_sent_again_while_it_is_taken_back_does_not_come_back(tmp_path: 
     assert Deployer(*parts)._runs_already(wanted)
     store.takes_back.join()
     assert DeploymentStore(tmp_path).pointer().current == GOOD
+
+
+@pytest.mark.parametrize(("revision", "told"), [(2, "rolled_back"), (3, "refused")])
+def test_a_core_that_ended_before_it_said_that_one_was_taken_back_says_so_when_it_comes_again(
+    tmp_path: Path, revision: int, told: str
+) -> None:
+    store = DeploymentStore(tmp_path)
+    store.quarantine(Quarantined(BAD, 0.0, 2, "it ended 3 times"))
+    ended: list[str] = []
+    watcher = SimpleNamespace(
+        changing=threading.RLock(), ended=lambda _, state, __: ended.append(state), clear_away=lambda: None
+    )
+    reporter = SimpleNamespace(last=None, tell=lambda *_, **__: None)
+    parts: list[Any] = [None, store, None, None, None, watcher, reporter]
+    wanted: Any = SimpleNamespace(identity=BAD, revision=revision, origin="remote", listener=None, judged=None)
+    Deployer(*parts)._apply(wanted)
+    assert ended == [told]
 
 
 def test_what_became_of_another_while_one_was_judged_is_what_is_told_in_the_end() -> None:
