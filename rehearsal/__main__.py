@@ -1,4 +1,4 @@
-"""``make rehearsal``: walks docs/aws.md without an account, with real processes and names (docs/rehearsal.md)."""
+"""``make rehearsal``: walks the pages about AWS without an account, with real processes (docs/rehearsal.md)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from tests.fixtures.mxnet_files import golden_archive, synset
 
 from mli.cloud.component_wheels import ARCHITECTURES, PYTHONS, default_cache, fetch, locked_wheels, targets_of
 from rehearsal.little_aws import LittleAws, open_little_aws
+from rehearsal.machine import is_possible
 from rehearsal.page import Told
 from rehearsal.report import Walked, write
-from rehearsal.walk import Enough, Failed, Outcome, Walker
-from rehearsal.ways import WAYS, Unexpected, Way
+from rehearsal.walk import Enough, Failed, Outcome, Unexpected, Walker
+from rehearsal.ways import WAYS, Way
 from rehearsal.world import NoWorld, end_all, enter, lead_names_here, processes_here
 
 _LINES_SHOWN = 14
 _LOG_LINES = 30
 _WHEELS = default_cache()
 _WHAT_DIFFERS = """A shell in a world of its own: *.amazonaws.com leads to stand-ins, no real account can be reached.
-The page to type is docs/aws.md. Here is {desk}, with inception-bn.zip and images;
+The pages to type are docs/aws.md, docs/migrate.md and docs/ec2.md. Here is {desk}, with inception-bn.zip and images;
 leave out sudo; take a folder of yours for /var/lib/mli, and for `mli device install` there
 `device mli core start --root FOLDER > core.log 2>&1 &`, where `device` takes your profile away from what it runs;
 add `--ca $AWS_CA_BUNDLE` to `mli device cert`. `exit` ends it, and nothing of it stays.
@@ -43,7 +44,7 @@ device() { (unset "${!AWS_@}"; exec "$@"); }
 def main() -> None:
     """All ways, or those that are named."""
     options = _options()
-    if options.shell or "greengrass" in (options.ways or WAYS):
+    if options.shell or {"greengrass", "ec2"} & set(options.ways or WAYS):
         _bring_wheels()
     try:
         enter("rehearsal", sys.argv[1:])
@@ -67,7 +68,7 @@ def main() -> None:
             return
         walked: list[Walked] = []
         try:
-            for name in options.ways or WAYS:
+            for name in options.ways or _possible_ways():
                 walked.append(_walk(name, WAYS[name], folder / name, options.json, options.first))
         except KeyboardInterrupt:
             sys.exit(130)
@@ -97,6 +98,14 @@ def _options() -> argparse.Namespace:
     if unknown := set(options.ways) - set(WAYS):
         parser.error(f"no such way: {', '.join(sorted(unknown))}")
     return options
+
+
+def _possible_ways() -> list[str]:
+    """All, but what this user cannot do."""
+    if is_possible():
+        return list(WAYS)
+    print("ec2 is left out: its machine needs root and systemd", file=sys.stderr)
+    return [name for name in WAYS if name != "ec2"]
 
 
 def _walk(name: str, way: Way, folder: Path, as_json: bool, most: int | None) -> Walked:

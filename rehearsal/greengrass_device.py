@@ -39,9 +39,9 @@ class Certified:
 
     folder: Path
 
-    def context(self) -> ssl.SSLContext:
+    def context(self, authority: str = "root.ca.pem") -> ssl.SSLContext:
         """TLS with its certificate."""
-        context = ssl.create_default_context(cafile=self.folder / "root.ca.pem")
+        context = ssl.create_default_context(cafile=self.folder / authority)
         context.load_cert_chain(self.folder / "thing.cert.pem", self.folder / "thing.private.key")
         return context
 

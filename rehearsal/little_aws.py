@@ -99,7 +99,7 @@ class LittleAws:
             close_door(door)
         self.iot.stop()
 
-    def _make_buckets(self) -> None:
+    def make_buckets(self) -> None:
         """What CloudFormation made in moto is made in swift, which holds the objects."""
         with self._lock:
             there = {one["Name"] for one in self._control.list_buckets()["Buckets"]}
@@ -126,7 +126,7 @@ class LittleAws:
                 self.iot.serve_credentials(secure)
             else:
                 if service == "s3":
-                    self._make_buckets()
+                    self.make_buckets()
                 target = self.swift.port if service == "s3" else self.moto.port
                 with socket.create_connection(("127.0.0.1", target)) as behind:
                     threading.Thread(target=_copy, args=(secure, behind), daemon=True).start()

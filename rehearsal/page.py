@@ -1,4 +1,4 @@
-"""The commands of docs/aws.md in their order, each with the step that it belongs to."""
+"""The commands of a page in their order, each with the step that it belongs to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from tests.fixtures.brokers import ROOT
 
 PAGE = ROOT / "docs" / "aws.md"
+MIGRATION = ROOT / "docs" / "migrate.md"
+EC2 = ROOT / "docs" / "ec2.md"
 _HEADING = re.compile(r"^(#{2,3}) (.*)$")
 _FENCE = re.compile(r"^```(\w*)$")
 _FILE_NAME = re.compile(r"^# ([\w.-]+)$")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -52,6 +52,10 @@ class Outcome:
     failed: str = ""
 
 
+class Unexpected(Exception):
+    """All lines ran, and yet something is not as it should be."""
+
+
 class Enough(Exception):
     """As many lines were run as were asked for."""
 
@@ -71,6 +75,10 @@ class Walker:
     Args:
         tell: is told of each line before and after it ran.
         most: lines that are run; then it is enough. None runs all.
+
+    Attributes:
+        places: folders of the device, as the page names them, and where they are here.
+        values: what stands for what on the page: names in capitals, and hosts.
     """
 
     folder: Path
@@ -79,6 +87,8 @@ class Walker:
     most: int | None = None
     device: Path = field(init=False)
     outcomes: list[Outcome] = field(default_factory=list)
+    places: dict[str, Path] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
     _started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _variables: list[str] = field(default_factory=list)
     _pushed: re.Match[str] | None = None
@@ -86,6 +96,7 @@ class Walker:
     def __post_init__(self) -> None:
         self.device = self.folder / "device"
         self.device.mkdir()
+        self.places[HOME] = self.device
         (self.folder / _VARIABLES).touch()
 
     def __enter__(self) -> Walker:
@@ -150,7 +161,9 @@ class Walker:
 
     def replaced(self, line: str) -> str:
         """What can be run here; docs/rehearsal.md says each of these."""
-        line = self._filled(line.replace("sudo ", "").replace(HOME, str(self.device)))
+        line = self._placed(self._filled(line.replace("sudo ", "")))
+        if line.startswith("mli device install") and line.endswith("--dry-run"):
+            return f"{line} || [ $? = 1 ]"  # there is no systemd, which it says
         line = line.replace("mli device install", "mli core start")
         line = re.sub(r"^curl -so (\S+) \S+AmazonRootCA1.pem$", rf"cp {self.aws.ca} \1", line)
         if line.startswith("mli device cert"):
@@ -159,7 +172,13 @@ class Walker:
             line += " --yes"
         return line
 
+    def _placed(self, line: str) -> str:
+        names = "|".join(map(re.escape, self.places))
+        return re.sub(rf"(?<![\w./-])({names})\b", lambda found: str(self.places[found[1]]), line)
+
     def _filled(self, text: str) -> str:
+        for name in sorted(self.values, key=len, reverse=True):
+            text = text.replace(name, self.values[name])
         if self._pushed is None:
             return text
         return text.replace("s3://BUCKET", f"s3://{self._pushed[1]}").replace("SHA256", self._pushed[2])
@@ -174,18 +193,22 @@ class Walker:
             return self._watch(line)
         if line.startswith("mli core status"):
             return self._await(line, "connected")
+        if line.startswith("mli doctor"):
+            return self._ended(self._shell(line, self._device_environment(self.device)))
         if assigned := _ASSIGNED.match(line):
             self._variables.append(assigned[1])
         keep = f"declare -p {' '.join(self._variables)} > {_VARIABLES}" if self._variables else ":"
         script = f". ./{_VARIABLES}\n{line}\n{keep}\n"
-        done = self._shell(script)
+        return self._ended(self._shell(script))
+
+    def _ended(self, done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
         return done.stdout, "" if done.returncode == 0 else f"it ended with {done.returncode}"
 
-    def _shell(self, script: str) -> subprocess.CompletedProcess[str]:
+    def _shell(self, script: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.folder,
-            env=self._environment(),
+            env=environment or self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -220,9 +243,10 @@ class Walker:
         return "", ""
 
     def _watch(self, line: str) -> tuple[str, str]:
-        """Until it has shown some predictions, then Ctrl-C."""
+        """Until it has shown some predictions, then Ctrl-C; what it was to write to a file is there then."""
+        command, _, kept = line.partition(" > ")
         process = subprocess.Popen(
-            shlex.split(line),
+            shlex.split(command),
             cwd=self.folder,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
@@ -246,7 +270,10 @@ class Walker:
         finally:
             timer.cancel()
             kill_group(process)
-        predictions = sum("%" in text for text in shown)
+        messages = [text for text in shown if text.startswith("{")]
+        if kept:
+            (self.folder / kept).write_text("".join(messages))
+        predictions = sum("prediction" in text for text in messages) if kept else sum("%" in text for text in shown)
         failed = (
             "" if predictions >= _SHOWN_PREDICTIONS and code == 130 else f"{predictions} predictions, exit {code}"
         )

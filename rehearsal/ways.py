@@ -1,4 +1,4 @@
-"""The ways of docs/aws.md: which of its lines, and what the page says in words only."""
+"""The ways: those of docs/aws.md, with what it says in words only, and those of two other pages."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from pathlib import Path
 
 from tests.fixtures.greengrass_engines import EngineName
 
+from rehearsal.ec2 import TITLE as EC2_TITLE
+from rehearsal.ec2 import walk_ec2
 from rehearsal.greengrass_device import Certified, Deployed, GreengrassDevice, deployed
+from rehearsal.migration import TITLE as MIGRATION_TITLE
+from rehearsal.migration import walk_migration
 from rehearsal.page import PAGE, Told, told_by
-from rehearsal.walk import Walker, lines
+from rehearsal.walk import Unexpected, Walker, lines
 
 CORE, CLI, GREENGRASS = (
     "The way: mli's own core",
@@ -19,10 +23,6 @@ CORE, CLI, GREENGRASS = (
 )
 
 ENGINES: tuple[EngineName, ...] = ("classic", "lite")
-
-
-class Unexpected(Exception):
-    """All lines ran, and yet something is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class Way:
     walk: Callable[[Walker], None]
 
 
-def told_in(section: str) -> list[Told]:
+def told_in(section: str, page: Path = PAGE) -> list[Told]:
     """What the page says there.
 
     Raises:
         Unexpected: nothing.
     """
-    found = [told for told in told_by(PAGE.read_text()) if told.section == section]
+    found = [told for told in told_by(page.read_text()) if told.section == section]
     if not found:
-        raise Unexpected(f"docs/aws.md has no commands under {section!r}")
+        raise Unexpected(f"docs/{page.name} has no commands under {section!r}")
     return found
 
 
@@ -160,4 +160,10 @@ def _said(walker: Walker, line: str) -> str:
     return outcome.output.strip()
 
 
-WAYS = {"core": Way(CORE, walk_core), "cli": Way(CLI, walk_cli), "greengrass": Way(GREENGRASS, walk_greengrass)}
+WAYS = {
+    "core": Way(CORE, walk_core),
+    "cli": Way(CLI, walk_cli),
+    "greengrass": Way(GREENGRASS, walk_greengrass),
+    "migrate": Way(MIGRATION_TITLE, walk_migration),
+    "ec2": Way(EC2_TITLE, walk_ec2),
+}

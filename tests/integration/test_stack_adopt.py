@@ -115,3 +115,15 @@ def test_a_stack_cannot_change_between_its_own_thing_and_an_adopted_one(accelera
     adopt(accelerator)
     ran = accelerator.stack("deploy", "gg_mli_accel")
     assert (ran.exit_code, "took over an existing thing" in ran.err) == (1, True)
+
+
+def test_a_thing_that_was_deleted_and_made_again_keeps_its_stack(accelerator: Rig) -> None:
+    adopt(accelerator)
+    iot = accelerator.client("iot")
+    name, certificate = "gg_mli_accel_Core", accelerator.certificate_arn
+    iot.detach_thing_principal(thingName=name, principal=certificate)
+    iot.delete_thing(thingName=name)
+    iot.create_thing(thingName=name)
+    iot.attach_thing_principal(thingName=name, principal=certificate)
+    ran = accelerator.stack("deploy", "gg_mli_accel", "--adopt")
+    assert (ran.exit_code, len(accelerator.policies())) == (0, 3)
