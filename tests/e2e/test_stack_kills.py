@@ -40,6 +40,7 @@ def test_killed_while_a_stack_is_made_the_next_run_follows_it_and_goes_on(
     if stack == "mli-line-1":
         stack_rig.stack("deploy", "--shared")
         stack_rig.deploy("line-0")
+        stack_rig.add_certificate()
     stack_rig.moto.slow_stacks(NEVER)
     process = start_and_wait(stack_rig, tmp_path, stack)
     kill_group(process)
