@@ -28,6 +28,7 @@ from mli.delivery.sinks.mqtt_options import (
     tls_context,
 )
 from mli.delivery.sinks.paho_errors import error_logger, tls_trouble
+from mli.delivery.sinks.tls_refusal import tls_refusal
 from mli.delivery.websocket import WebSocketAccess, WebSocketClient, handshake_answer
 from mli.errors import MliError, RefusedError, RetryError
 
@@ -104,8 +105,16 @@ class Line:
         if error is not None and (self._unsupported or self._is_unanswered) and self._settings.protocol == "auto":
             error = self._try(MQTTProtocolVersion.MQTTv311)  # old brokers hang up on 5, or say nothing at all
         if error is not None:
-            raise error
+            raise self._refusal_of_tls() or error
         return self
+
+    def _refusal_of_tls(self) -> MliError | None:
+        """Why the broker hung up, where it was for our certificate and the line ended before that could be read."""
+        tls = self._settings.tls
+        if tls is None or not self._hung_up or self._access is not None:
+            return None
+        refusal = tls_refusal(self._settings, tls)
+        return None if refusal is None else self._unreachable(refusal, None)
 
     def __exit__(self, *_: object) -> None:
         self.close()
