@@ -77,7 +77,7 @@ class Line:
         self._closing = threading.Event()
         self._subscribed = False
         self._connections = 0
-        self._unsupported = self._is_mute = self._hung_up = self._is_accepted = False
+        self._unsupported = self._is_mute = self._hung_up = self._is_accepted = self._is_refused = False
         self._keeps_session = True
         self._version = MQTTProtocolVersion.MQTTv5
         self._asked: dict[int, Sequence[str]] = {}  # SUBSCRIBE packets of this connection's beginning
@@ -143,7 +143,7 @@ class Line:
     def _connect(self, version: MQTTProtocolVersion) -> MliError | None:
         settings = self._settings
         self._first_answer = queue.Queue()
-        self._unsupported = self._is_mute = self._hung_up = self._is_accepted = False
+        self._unsupported = self._is_mute = self._hung_up = self._is_accepted = self._is_refused = False
         self._subscribed = False
         self._last_error = ""
         self._version = version
@@ -223,6 +223,7 @@ class Line:
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if code := connect_code(reason):
+            self._is_refused = True
             self._unsupported = code == UNSUPPORTED_PROTOCOL
             self._answer(
                 RefusedError(
@@ -301,7 +302,7 @@ class Line:
             )
         else:
             trouble = tls_trouble(self._last_error)
-            self._hung_up = trouble is None
+            self._hung_up = trouble is None and not self._is_refused  # after a no it closes as well
             self._answer(self._unreachable(trouble or f"the connection was closed before it was accepted{why}", None))
 
     def _on_message(self, _client: mqtt.Client, _data: Any, _message: mqtt.MQTTMessage) -> None:
