@@ -35,7 +35,9 @@ __all__ = [
 ]
 
 # How long an example takes says something of the machine, and nothing of what is tested.
-settings.register_profile("mli", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples each time: a change is judged by what it changes. --hypothesis-profile=search looks for others.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("mli", settings.get_profile("search"), derandomize=True)
 settings.load_profile("mli")
 
 # A job in the background ignores Ctrl-C, and so would every process that the tests start and interrupt.

@@ -96,7 +96,8 @@ def test_boxes_without_area_do_no_harm() -> None:
     assert suppress(np.zeros((0, 4), np.float32), 0.45) == []
 
 
-BOXES = st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 4), min_size=1, max_size=12)
+# On a grid: an overlap of boxes that are next to nothing is a matter of rounding.
+BOXES = st.lists(st.tuples(*[st.integers(0, 64).map(lambda step: step / 64)] * 4), min_size=1, max_size=12)
 
 
 @settings(deadline=None)
